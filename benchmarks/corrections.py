@@ -24,12 +24,13 @@ import numpy as np
 from benchmarks.label_cleaning import NETWORK, WRONG, true_classes
 from ecg.commands.holdout import predict_stores
 from ecg.commands.train import Settings, train
-from ecg.data.labels import ABBREVIATIONS, TRAINED, expand
+from ecg.data.class_files import load_weights
+from ecg.data.labels import ABBREVIATIONS, CHALLENGE_CLASSES, TRAINED
 from ecg.data.leads import LEADS
 from ecg.data.reviews import Review, Verdict, append_review
 from ecg.data.store import Store, build_store
 from ecg.data.synthetic import SyntheticSettings, Truth, synthesize
-from ecg.evaluation.metrics import challenge_score, load_weights, nan_mean, roc_and_pr_areas
+from ecg.evaluation.metrics import challenge_score, nan_mean, roc_and_pr_areas
 from ecg.models.bundle import load_bundle
 from ecg.runtime.console import start_logging
 from ecg.runtime.executors import LocalExecutor
@@ -172,7 +173,9 @@ def train_corrected(recordings: Recordings, name: str, reviewed: np.ndarray) -> 
 def predict_store(model: Path, store: Store) -> np.ndarray:
     """Return the probabilities (N, 26) of a model for all recordings of a store."""
     ensemble = load_bundle(model, LEADS).ensemble
-    return expand(predict_stores(ensemble, {store.preparation: store}, np.arange(len(store)), "predictions"))
+    return CHALLENGE_CLASSES.expand(
+        predict_stores(ensemble, {store.preparation: store}, np.arange(len(store)), "predictions")
+    )
 
 
 def score_model(model: Path, recordings: Recordings) -> dict[str, float]:

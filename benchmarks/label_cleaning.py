@@ -17,17 +17,19 @@ import numpy as np
 
 from ecg.commands.holdout import predict_stores
 from ecg.commands.train import Settings, train
-from ecg.data.labels import CLASS_INDEX, TRAINED, expand
+from ecg.data.class_files import load_weights
+from ecg.data.labels import CHALLENGE_CLASSES, CLASS_INDEX, TRAINED
 from ecg.data.leads import LEADS
 from ecg.data.store import build_store
 from ecg.data.synthetic import SyntheticSettings, synthesize
-from ecg.evaluation.metrics import challenge_score, load_weights, nan_mean, roc_and_pr_areas
+from ecg.evaluation.metrics import challenge_score, nan_mean, roc_and_pr_areas
 from ecg.models.bundle import load_bundle
 from ecg.models.resnets import NetworkSettings
 from ecg.runtime.console import start_logging
 from ecg.runtime.executors import LocalExecutor
 from ecg.runtime.files import to_json
-from ecg.systems.label_cleaning import CleaningSettings, labelled_mask
+from ecg.systems.label_cleaning import CleaningSettings
+from ecg.systems.label_comparison import labelled_mask
 
 WRONG = 0.05
 CONFLATION, OMISSION = CleaningSettings().rules
@@ -58,7 +60,9 @@ def measure(seed, options):
                             keep_stages=True)  # fmt: skip
         results = train(data, folder / "model", settings, executor=executor)
         bundle = load_bundle(folder / "model", LEADS)
-        probabilities = expand(predict_stores(bundle.ensemble, {test.preparation: test}, everything, "held out"))
+        probabilities = CHALLENGE_CLASSES.expand(
+            predict_stores(bundle.ensemble, {test.preparation: test}, everything, "held out")
+        )
         metric_at_half = challenge_score(expected, probabilities >= 0.5, weights)
         metric = challenge_score(expected, probabilities >= bundle.rule.thresholds, weights)
         areas = roc_and_pr_areas(expected[:, TRAINED], probabilities[:, TRAINED])
@@ -95,7 +99,7 @@ def count_faults(results, all_true_classes):
     if masked.any():
         wrong = results.labels != all_true_classes
         by_rule = ~labelled_mask(np.zeros_like(wrong), store.sources, [OMISSION])
-        by_rule[np.ix_(store.sources == "Ningbo", CONFLATION.columns)] = True
+        by_rule[np.ix_(store.sources == "Ningbo", CONFLATION.find_columns())] = True
         label_kinds = {"right": ~wrong, "wrong": wrong, "replaced": wrong & ~by_rule}
         for kind, labels in label_kinds.items():
             labels = labels[:, TRAINED]

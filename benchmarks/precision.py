@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from ecg.commands.options import without_none
+from ecg.data.class_files import load_weights
 from ecg.data.labels import TRAINED
 from ecg.data.leads import LEADS
-from ecg.evaluation.metrics import challenge_score, load_weights, nan_mean, roc_and_pr_areas
+from ecg.evaluation.metrics import challenge_score, nan_mean, roc_and_pr_areas
 from ecg.runtime.console import start_logging
 from ecg.runtime.executors import LocalExecutor
 from ecg.runtime.keras_startup import start_keras

@@ -19,12 +19,13 @@ from ecg.commands.holdout import predict_held_out
 from ecg.commands.protocol import training_records
 from ecg.data.augmentation import AUGMENTATIONS
 from ecg.data.batches import Dataset
-from ecg.data.labels import class_indices, expand
+from ecg.data.class_files import load_weights
+from ecg.data.labels import CHALLENGE_CLASSES
 from ecg.data.leads import LEAD_SETS, lead_indices
 from ecg.data.memory_stores import build_synthetic_store
 from ecg.data.store import build_stores, store_folder
 from ecg.evaluation.calibration import fit_calibration
-from ecg.evaluation.metrics import challenge_score, load_weights, nan_mean, roc_and_pr_areas
+from ecg.evaluation.metrics import challenge_score, nan_mean, roc_and_pr_areas
 from ecg.models.decision import EXPECTED_CREDIT
 from ecg.runtime.console import format_table, start_logging
 from ecg.runtime.executors import LocalExecutor
@@ -99,7 +100,7 @@ def measure(settings, stores, held_out, folder, data):
     subsets = {preparation: full.subset(training) for preparation, full in stores.items()}
     runner = StageRunner(subsets, folder, SEED, TimeBudget(None))
     trained = train_system(settings, runner, {}, data)
-    labels, columns = store.as_scored[held_out], class_indices(settings.classes)
+    labels, columns = store.as_scored[held_out], CHALLENGE_CLASSES.indices(settings.classes)
     (predicted,) = predict_held_out(trained, settings, stores, held_out).by_leads.values()
     scores = [score(labels, predicted.probabilities, predicted.predictions, predicted.by_credit, columns)]
     for network in runner.initial_networks:
@@ -112,9 +113,11 @@ def score_pretrained(network, settings, store, held_out, folder):
     member = network.build()
     fresh = build_synthetic_store(store_folder(folder / "calibration", store.preparation), CALIBRATED_ON, SEED + 1,
                                   settings.pretraining.kind, store.preparation)  # fmt: skip
-    columns = class_indices(settings.classes)
+    columns = CHALLENGE_CLASSES.indices(settings.classes)
     on_fresh, on_real = (
-        expand(predict_dataset(member, Dataset(part, records, lead_indices(network.leads)), "pretrained"), columns)
+        CHALLENGE_CLASSES.expand(
+            predict_dataset(member, Dataset(part, records, lead_indices(network.leads)), "pretrained"), columns
+        )
         for part, records in ((fresh, np.arange(len(fresh))), (store, held_out))
     )
     calibration = fit_calibration(fresh.labels, on_fresh, on_fresh > 0)

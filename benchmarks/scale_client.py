@@ -15,12 +15,12 @@ from benchmarks.growth import cpu_seconds
 from benchmarks.memory import INTERVAL, memory_of
 from benchmarks.scoring import draw_probabilities
 from ecg.data.batches import Dataset, plan_training, prefetch
+from ecg.data.class_files import load_weights
 from ecg.data.leads import LEADS
 from ecg.data.loading import IndexRow
 from ecg.data.samples import SAMPLES
 from ecg.data.shards import INDEX as SHARD_INDEX
 from ecg.data.store import INDEX, build_store
-from ecg.evaluation.metrics import load_weights
 from ecg.evaluation.thresholds import search_thresholds
 from ecg.runtime.executors import ONE_PROCESS, open_executor
 from ecg.runtime.files import to_json

@@ -10,11 +10,12 @@ import numpy as np
 import evaluate_model
 from benchmarks import reference
 from benchmarks.timing import Row, format_seconds, prepare_recordings
+from ecg.data.class_files import load_weights
 from ecg.data.headers import parse_codes
-from ecg.data.labels import TRAINED, encode, expand
+from ecg.data.labels import CHALLENGE_CLASSES, TRAINED
 from ecg.data.records import find_records
 from ecg.evaluation.calibration import fit_calibration
-from ecg.evaluation.metrics import SINUS, load_weights
+from ecg.evaluation.metrics import SINUS
 from ecg.evaluation.thresholds import search_thresholds
 from ecg.models.decision import Rule
 
@@ -29,7 +30,9 @@ def measure_evaluation(bench):
     folders = bench.folder / "labels", bench.folder / "outputs"
     for folder in folders:
         folder.mkdir(exist_ok=True)
-    labels = np.array([encode(parse_codes(text)) for text in texts])[np.arange(bench.files) % len(texts)]
+    labels = np.array([CHALLENGE_CLASSES.encode(parse_codes(text)) for text in texts])[
+        np.arange(bench.files) % len(texts)
+    ]
     probabilities = draw_probabilities(labels, np.random.default_rng(1))
     for number, (text, row) in enumerate(zip(cycle(texts), probabilities, strict=False)):
         lines = (names, (row >= 0.5).astype(int), row)
@@ -65,7 +68,7 @@ def measure_evaluation(bench):
 def draw_probabilities(labels, generator):
     """Return good probabilities of labels, both (N, 26); 0 of dropped classes."""
     odds = generator.normal(np.where(labels, 1.0, -3.0), 1.5)
-    return expand((1 / (1 + np.exp(-odds))).astype(np.float32)[:, TRAINED])
+    return CHALLENGE_CLASSES.expand((1 / (1 + np.exp(-odds))).astype(np.float32)[:, TRAINED])
 
 
 def measure_threshold_search(bench):
@@ -97,7 +100,7 @@ def measure_decision(bench):
     """Decide by expected credit, for recordings together and for each alone."""
     generator = np.random.default_rng(1)
     rates = generator.uniform(0, 2 * LABELLED / len(TRAINED), len(TRAINED))
-    labels = expand(generator.random((bench.validation, len(TRAINED))) < rates)
+    labels = CHALLENGE_CLASSES.expand(generator.random((bench.validation, len(TRAINED))) < rates)
     probabilities = draw_probabilities(labels, generator)
     calibration = fit_calibration(labels, probabilities, probabilities > 0)
     rule = Rule(np.full(len(labels[0]), 0.5), "expected_credit", calibration=calibration)

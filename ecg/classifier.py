@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from ecg.api import predict
 from ecg.data.inputs import AnyRecording, Recording, resolve_leads
-from ecg.data.labels import ABBREVIATIONS, class_indices, expand
+from ecg.data.labels import ABBREVIATIONS, CHALLENGE_CLASSES
 from ecg.data.leads import LEAD_SETS, describe_missing_leads, find_lead_set
 from ecg.data.memory_stores import LabelledRecording, build_labelled_stores
 from ecg.data.store import check_trainable
@@ -109,7 +109,7 @@ class ECGClassifier(ClassifierMixin, BaseEstimator):
         start_keras()
         settings = self._choose_settings(classes, n_leads)
         labelled = [
-            LabelledRecording(number, recording, expand(row, class_indices(classes)))
+            LabelledRecording(number, recording, CHALLENGE_CLASSES.expand(row, CHALLENGE_CLASSES.indices(classes)))
             for number, (recording, row) in enumerate(zip(recordings, labels, strict=True))
         ]
         self.bundle_ = train_bundle(settings, n_leads, labelled)
@@ -163,13 +163,13 @@ class ECGClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         labels, outputs = check_labels(y, self.classes_.tolist()), self.predict(X) > 0
         check_consistent_length(labels, outputs)
-        labels, outputs = expand(labels, self._columns), expand(outputs, self._columns)
+        labels, outputs = (CHALLENGE_CLASSES.expand(values, self._columns) for values in (labels, outputs))
         return challenge_score(labels, outputs, self.bundle_.rule.weight_array)
 
     @property
     def _columns(self) -> np.ndarray:
         """Indices of the classes among the scored ones, (n_classes,)."""
-        return class_indices(self.classes_.tolist())
+        return CHALLENGE_CLASSES.indices(self.classes_.tolist())
 
     def _predict(self, X: Sequence[AnyRecording] | np.ndarray) -> "list[Prediction]":
         """Predict recordings."""

@@ -7,12 +7,13 @@ from html.parser import HTMLParser
 
 import numpy as np
 
+from ecg.data.class_files import load_weights
 from ecg.data.inputs import Recording
 from ecg.data.leads import LEADS
 from ecg.data.records import read_record
 from ecg.data.reviews import Review, Verdict, append_review
 from ecg.evaluation.bootstrap import Comparison, SystemResult
-from ecg.evaluation.metrics import SINUS, load_weights
+from ecg.evaluation.metrics import SINUS
 from ecg.runtime.console import escape_unprintable, start_logging
 from ecg.runtime.limits import LIMITS
 

@@ -8,7 +8,7 @@ import pytest
 from helpers import WEIGHTS
 
 from ecg.data.corrections import LabelVotes
-from ecg.data.labels import CLASS_INDEX, TRAINED, TRAINED_CLASSES, class_indices, expand
+from ecg.data.labels import CHALLENGE_CLASSES, CLASS_INDEX, TRAINED, TRAINED_CLASSES
 from ecg.data.preprocessing import Repair, encode_demographics
 from ecg.data.samples import Samples
 from ecg.data.store import Store
@@ -19,7 +19,8 @@ from ecg.models.decision import Rule
 from ecg.models.ensemble import Ensemble, Group, Member
 from ecg.reports.training_tables import training_tables
 from ecg.runtime.limits import TIME_LIMIT_REACHED
-from ecg.systems.label_cleaning import ConflatedClasses, Disagreement, PartiallyLabelledSource, Relabelling
+from ecg.systems.label_cleaning import ConflatedClasses, PartiallyLabelledSource, Relabelling
+from ecg.systems.label_comparison import Disagreement
 from ecg.systems.recipes import AS_LABELLED, Settings
 from ecg.systems.results import Results, Votes
 from ecg.training.checkpoint import Epoch
@@ -114,7 +115,7 @@ def make_results(seed=0, rate=0.15, count=COUNT):
         noise = random.normal(0.35, 0.2, (len(validation), 22))
         validated[leads] = np.clip(0.3 * labels[validation][:, TRAINED] + noise, 0, 1).astype(np.float32)
         chosen = validation[scored]
-        wide = expand(validated[leads][scored])
+        wide = CHALLENGE_CLASSES.expand(validated[leads][scored])
         searches[leads] = search_thresholds(labels[chosen], wide, WEIGHTS, resamples=5)
         calibrations[leads] = fit_calibration(labels[chosen], wide, wide > 0)
     epochs = [
@@ -170,11 +171,13 @@ def make_relabellings(labels, sources, random):
         if rule == ConflatedClasses():
             probabilities = np.hstack([1 - probabilities, probabilities])
         after = rule.update_labels(labels, sources, probabilities)
-        made.append(Relabelling(rule.title, judged, rule.columns, probabilities, labels[judged], after[judged]))
+        made.append(Relabelling(rule.title, judged, rule.find_columns(), probabilities, labels[judged], after[judged]))
         labels[:] = after
     none = labels[:0]
     made.append(
-        Relabelling("SB or NSR in Mine", judged[:0], rule.columns, np.empty((0, 15), np.float32), none, none, "no Mine")
+        Relabelling(
+            "SB or NSR in Mine", judged[:0], rule.find_columns(), np.empty((0, 15), np.float32), none, none, "no Mine"
+        )
     )
     return made
 
@@ -203,7 +206,7 @@ def make_voting_results(count=COUNT):
 def make_exclusive_results(count=COUNT):
     """Results of a system that answers one of four classes; STE is not scored. Each recording has one of them."""
     results, classes = make_results(count=count), ("NSR", "AF", "STE", "PVC")
-    random, columns = np.random.default_rng(1), class_indices(classes)
+    random, columns = np.random.default_rng(1), CHALLENGE_CLASSES.indices(classes)
     chosen = np.eye(4, dtype=bool)[random.integers(0, 4, count)]
     store, labels = replace(results.store, labels=results.store.labels.copy()), results.labels.copy()
     for table in (store.labels, labels):
@@ -212,7 +215,7 @@ def make_exclusive_results(count=COUNT):
     results = replace(results, store=store, labels=labels, scored=np.ones_like(results.scored))
     probabilities = random.dirichlet(np.ones(4), len(results.validation)) + chosen[results.validation]
     probabilities = (probabilities / probabilities.sum(axis=1, keepdims=True)).astype(np.float32)
-    wide = expand(probabilities[results.scored], columns)
+    wide = CHALLENGE_CLASSES.expand(probabilities[results.scored], columns)
     search = search_thresholds(results.scored_labels, wide, WEIGHTS)
     calibration = fit_calibration(results.store.labels[results.scored_rows], wide, wide > 0)
     masks = (random.random((count, 4)) < 0.9).astype(np.float32)

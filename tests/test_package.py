@@ -54,7 +54,7 @@ DEVELOPMENT = read_requirements(ROOT / "requirements-dev.txt")
 
 
 def test_the_challenges_table_of_weights_is_the_packages():
-    assert (ROOT / "weights.csv").read_bytes() == (ROOT / "ecg/evaluation/weights.csv").read_bytes()
+    assert (ROOT / "weights.csv").read_bytes() == (ROOT / "ecg/data/weights.csv").read_bytes()
 
 
 def test_the_version_is_the_same_everywhere():
@@ -148,8 +148,7 @@ def test_a_wheel_holds_the_modules_tables_and_texts_alone(wheel):
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "ecg").rglob("*.py")}
     texts = {"ecg/reports/page.html", "ecg/reports/comparison_notes.txt"}
     texts |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "ecg/web/static").iterdir()}
-    tables = {f"ecg/data/{name}.csv" for name in ("ptb_xl", "scored", "statements", "unscored")}
-    tables |= {"ecg/evaluation/weights.csv"}
+    tables = {f"ecg/data/{name}.csv" for name in ("ptb_xl", "scored", "statements", "unscored", "weights")}
     assert names == modules | texts | tables | {"ecg/py.typed"}
 
 

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import onnxruntime
 
-from ecg.data.labels import ABBREVIATIONS, class_indices
+from ecg.data.class_tables import parse_class_table
 from ecg.data.preprocessing import encode_demographics, preprocess, split_segments
 from ecg.data.records import find_header, read_record
 from ecg.data.resampling import Preprocessing
@@ -23,6 +23,8 @@ for segment in split_segments(header, recording):
     given = {node.name: inputs[node.name][np.newaxis] for node in session.get_inputs()}
     rows.append(session.run(["network_probabilities"], given)[0][0])
 probabilities, names = np.max(rows, axis=0).mean(axis=0), [diagnosis["abbreviation"] for diagnosis in model["classes"]]
-outputs = dict(zip(ABBREVIATIONS, read_rule(model["rule"]).decide(probabilities, class_indices(names)), strict=True))
+classes = parse_class_table(model["class_table"])
+decided = read_rule(model["rule"], classes).decide(probabilities, classes.indices(names))
+outputs = dict(zip(classes.abbreviations, decided, strict=True))
 for name, probability in zip(names, probabilities, strict=True):
     print(f"{name:6} {probability:.6f} {outputs.get(name, False):d}")

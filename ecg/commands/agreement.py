@@ -3,13 +3,15 @@
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from ecg.commands.review import predict_records
+from ecg.commands.review import known_sources, predict_records
+from ecg.data.class_tables import ClassTable
 from ecg.data.headers import RecordError, read_header
-from ecg.data.labels import EVALUATED_CLASS_OF_CODE, SCORED, encode, has_diagnosis, source_of
+from ecg.data.labels import CHALLENGE_CLASSES, source_of
 from ecg.data.patients import record_names
 from ecg.data.records import record_name, require_records
 from ecg.data.reviewers import LABELS, reviewer_key
@@ -17,6 +19,7 @@ from ecg.data.reviews import UNDECIDED, Review, read_reviews
 from ecg.evaluation.agreement import AgreementStudy, build_study, encode_verdicts
 from ecg.evaluation.bootstrap import RESAMPLES
 from ecg.evaluation.outputs import load_outputs
+from ecg.models.saved_classes import find_model_classes
 from ecg.reports.agreement_report import (
     AGREEMENT_FIGURE,
     AGREEMENT_PAGE,
@@ -26,7 +29,7 @@ from ecg.reports.agreement_report import (
 )
 from ecg.runtime.console import abbreviated_list, log_wrapped, pluralise
 from ecg.runtime.files import check_replaceable, check_writable
-from ecg.systems.label_cleaning import PartiallyLabelledSource, labelled_mask
+from ecg.systems.label_comparison import labelled_mask
 from ecg.systems.training_overlap import describe_overlap, read_training_content
 
 LOGGER = logging.getLogger("ecg")
@@ -42,14 +45,16 @@ class AgreementSources:
         data: Folder of the recordings, whose labels are compared; None: no labels.
         models: Folders of models, which predict the reviewed recordings of `data`.
         outputs: Folders of output files of further models.
+        given_classes: The classes; None: those of the first model, or of the Challenge.
 
     Raises:
-        ValueError: There is a model without recordings, or a folder is given twice.
+        ValueError: There is a model without recordings, a folder is given twice, or a model has other classes.
     """
 
     data: Path | None = None
     models: tuple[Path, ...] = ()
     outputs: tuple[Path, ...] = ()
+    given_classes: ClassTable | None = None
 
     def __post_init__(self) -> None:
         if self.models and not self.data:
@@ -57,6 +62,16 @@ class AgreementSources:
         folders = [folder.resolve() for folder in (*self.models, *self.outputs)]
         if repeated := [folder for folder in folders if folders.count(folder) > 1]:
             raise ValueError(f"{repeated[0]}: expected each model once")
+        for model in self.models:
+            if find_model_classes(model).scored != self.classes.scored:
+                raise ValueError(f"{model}: predicts other classes than {', '.join(self.classes.abbreviations)}")
+
+    @cached_property
+    def classes(self) -> ClassTable:
+        """The classes that are compared."""
+        if self.given_classes is not None:
+            return self.given_classes
+        return find_model_classes(self.models[0]) if self.models else CHALLENGE_CLASSES
 
 
 def agreement(reviews: Path, output: Path, sources: AgreementSources | None = None, seed: int = 0) -> AgreementStudy:
@@ -77,13 +92,13 @@ def agreement(reviews: Path, output: Path, sources: AgreementSources | None = No
     check_writable(Path(output).absolute().parent)
     check_replaceable(Path(output), AGREEMENT_PAGE, FILE_NAMES, "a report on agreement")
     try:
-        given = read_reviews(reviews, prefers_blinded=True)
+        given = read_reviews(reviews, prefers_blinded=True, classes=sources.classes)
     except ValueError as error:
         raise RecordError(str(error)) from error
     if not given:
         raise RecordError(f"{reviews}: no reviews in this folder")
     names, labels, predictions = load_raters(given, sources)
-    study = build_study(given, names, labels, predictions, seed=seed)
+    study = build_study(given, names, labels, predictions, seed=seed, classes=sources.classes)
     caveats = find_overlaps(study, sources)
     for caveat in caveats:
         log_wrapped(f"{caveat}.", logging.WARNING)
@@ -117,7 +132,7 @@ def load_raters(
     """Load the labels and predictions of the reviewed recordings.
 
     Returns:
-        Names of n recordings; their labels as verdicts, (n, 26) int8, or None; and the predictions of each model.
+        Names of n recordings; their labels as verdicts, (n, C) int8, or None; and the predictions of each model.
 
     Raises:
         RecordError: None of the reviewed recordings is in the data folder.
@@ -125,7 +140,11 @@ def load_raters(
     reviewed = dict.fromkeys(review.record for review in reviews)
     folders = name_folders([*sources.models, *sources.outputs], {review.reviewer for review in reviews})
     if sources.data is None:
-        return [*reviewed], None, {folders[folder]: read_predictions([*reviewed], folder) for folder in sources.outputs}
+        return (
+            [*reviewed],
+            None,
+            {folders[folder]: read_predictions([*reviewed], folder, sources.classes) for folder in sources.outputs},
+        )
     paths = require_records(sources.data)
     all_paths = dict(zip(record_names(sources.data, paths), paths, strict=True))
     chosen = {name: path for name, path in all_paths.items() if name in reviewed}
@@ -138,8 +157,10 @@ def load_raters(
             logging.WARNING,
         )
     predictions = {folders[model]: predict_verdicts(chosen, model, sources.data) for model in sources.models}
-    predictions |= {folders[outputs]: read_predictions([*chosen], outputs) for outputs in sources.outputs}
-    return [*chosen], read_labels(chosen), predictions
+    predictions |= {
+        folders[outputs]: read_predictions([*chosen], outputs, sources.classes) for outputs in sources.outputs
+    }
+    return [*chosen], read_labels(chosen, sources.classes), predictions
 
 
 def name_folders(folders: Sequence[Path], reviewers: Iterable[str]) -> dict[Path, str]:
@@ -163,27 +184,29 @@ def name_folders(folders: Sequence[Path], reviewers: Iterable[str]) -> dict[Path
     return names
 
 
-def read_labels(paths: dict[str, Path]) -> np.ndarray:
-    """Return the labels of headers as verdicts, (n, 26) int8.
+def read_labels(paths: dict[str, Path], classes: ClassTable = CHALLENGE_CLASSES) -> np.ndarray:
+    """Return the labels of headers as verdicts, (n, C) int8.
 
     A class that the source does not label is undecided, and so is each class of a header without a diagnosis.
 
     Args:
         paths: Paths of the headers by name of the recording.
+        classes: The C classes.
     """
-    labels, is_diagnosed = np.zeros((2, len(paths), len(SCORED)), bool)
+    labels, is_diagnosed = np.zeros((2, len(paths), len(classes)), bool)
     for row, path in enumerate(paths.values()):
         try:
             header = read_header(path)
-            labels[row], is_diagnosed[row] = encode(header.codes), has_diagnosis(header.codes)
+            labels[row], is_diagnosed[row] = classes.encode(header.codes), classes.has_diagnosis(header.codes)
         except (RecordError, OSError) as error:
             log_wrapped(f"{path}: {error}", logging.WARNING)
     sources = np.array([source_of(path.stem) for path in paths.values()])
-    return encode_verdicts(labels, is_diagnosed & labelled_mask(labels, sources, [PartiallyLabelledSource()]))
+    is_labelled = labelled_mask(labels, sources, known_sources(classes), classes)
+    return encode_verdicts(labels, is_diagnosed & is_labelled)
 
 
 def predict_verdicts(paths: dict[str, Path], model: Path, data: Path) -> np.ndarray:
-    """Return the classes that a model predicts as verdicts, (n, 26) int8.
+    """Return the classes that a model predicts as verdicts, (n, C) int8.
 
     Args:
         paths: Paths of the headers by name of the recording.
@@ -201,18 +224,19 @@ def predict_verdicts(paths: dict[str, Path], model: Path, data: Path) -> np.ndar
             f"{model}: predicts none of the {len(paths):,} reviewed recordings, {[*predictions.failed][0]}"
         )
     rows = {name: row for row, name in enumerate(paths)}
-    verdicts = np.full((len(paths), len(SCORED)), UNDECIDED, np.int8)
+    verdicts = np.full((len(paths), len(predictions.classes)), UNDECIDED, np.int8)
     chosen = [rows[record_name(Path(path))] for path in predictions.paths]
     verdicts[chosen] = encode_verdicts(predictions.outputs, predictions.covered)
     return verdicts
 
 
-def read_predictions(names: Sequence[str], outputs: Path) -> np.ndarray:
-    """Return the classes in output files as verdicts, (n, 26) int8.
+def read_predictions(names: Sequence[str], outputs: Path, classes: ClassTable = CHALLENGE_CLASSES) -> np.ndarray:
+    """Return the classes in output files as verdicts, (n, C) int8.
 
     Args:
         names: Names of the recordings.
         outputs: Folder of output files. A recording without one is undecided.
+        classes: The C classes.
 
     Raises:
         FileNotFoundError: There is none of the output files.
@@ -226,7 +250,7 @@ def read_predictions(names: Sequence[str], outputs: Path) -> np.ndarray:
         log_wrapped(
             f"{outputs}: {len(missing):,} recordings have no output file ({abbreviated_list(missing)})", logging.WARNING
         )
-    verdicts = np.full((len(names), len(SCORED)), UNDECIDED, np.int8)
-    predicted, _ = load_outputs([str(path) for path in files.values()], EVALUATED_CLASS_OF_CODE, len(SCORED))
+    verdicts = np.full((len(names), len(classes)), UNDECIDED, np.int8)
+    predicted, _ = load_outputs([str(path) for path in files.values()], classes.evaluated_class_of_code, len(classes))
     verdicts[[*files]] = predicted
     return verdicts

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ecg.data import labels, preprocessing, records
+from ecg.data.class_tables import ClassTable
 from ecg.data.headers import LONGEST_SHOWN, Header
 from ecg.data.leads import LEADS, derivation_weights
 from ecg.data.loading import LoadedRecording, load_recording
@@ -101,7 +102,11 @@ class AuditedRecording(NamedTuple):
 
 
 def audit(
-    data: Path | str, output: Path | str, executor: Executor = ALL_CORES, groups: Path | str | None = None
+    data: Path | str,
+    output: Path | str,
+    executor: Executor = ALL_CORES,
+    groups: Path | str | None = None,
+    classes: ClassTable = labels.CHALLENGE_CLASSES,
 ) -> bool:
     """Read all recordings of a data folder as for training, and list their defects.
 
@@ -111,6 +116,7 @@ def audit(
         executor: Reads the recordings.
         groups: Table of the patient of each recording (`ecg.data.patients`). Recordings that it does not list have the
             defect NO_PATIENT.
+        classes: The classes that count as scored.
 
     Returns:
         Whether at least one recording is usable and all are, apart from discarded sources. Repaired recordings are
@@ -129,13 +135,13 @@ def audit(
     check_replaceable(folder, names[0], "|".join(map(re.escape, names)), "an audit")
     with atomic_path(folder) as temporary:
         temporary.mkdir(parents=True)  # before the work, which would be lost if nothing could be written
-        recordings = audit_recordings(data, paths, executor)
+        recordings = audit_recordings(data, paths, executor, classes)
         if patients is not None:
             recordings = [add_patient_defect(recording, patients) for recording in recordings]
         recordings += [AuditedRecording(path, "unknown", "no", ((UNLISTED, reason),)) for path, reason in excluded]
-        for name, rows in make_tables(recordings).items():
+        for name, rows in make_tables(recordings, classes).items():
             write_csv(temporary / f"{name}.csv", rows)
-    for line in summary_lines(recordings):
+    for line in summary_lines(recordings, classes):
         LOGGER.info(line)
     LOGGER.info(f"{output}: {', '.join(names)}")
     usable = {recording.usable for recording in recordings}
@@ -149,27 +155,32 @@ def add_patient_defect(recording: AuditedRecording, patients: Patients) -> Audit
     return recording._replace(defects=(*recording.defects, (NO_PATIENT, "")))
 
 
-def audit_recordings(data: Path, paths: Sequence[Path], executor: Executor = ALL_CORES) -> list[AuditedRecording]:
+def audit_recordings(
+    data: Path,
+    paths: Sequence[Path],
+    executor: Executor = ALL_CORES,
+    classes: ClassTable = labels.CHALLENGE_CLASSES,
+) -> list[AuditedRecording]:
     """Audit recordings, given the paths of their headers, alone and for duplicates.
 
     Processes return facts, not signals, so that memory hardly grows with the number of recordings.
     """
     executor.check_shared(files=paths[:1])
-    with closing(executor.map(partial(audit_recording, data), paths, "reading")) as recordings:
-        return _add_duplicates(list(recordings))
+    with closing(executor.map(partial(audit_recording, data, classes=classes), paths, "reading")) as recordings:
+        return _add_duplicates(list(recordings), classes)
 
 
-def audit_recording(data: Path, path: Path) -> AuditedRecording:
+def audit_recording(data: Path, path: Path, classes: ClassTable = labels.CHALLENGE_CLASSES) -> AuditedRecording:
     """Audit one recording, given the data folder and the path of the header."""
-    loaded, source = load_recording(path), labels.source_of(path.stem)
+    loaded, source = load_recording(path, classes=classes), labels.source_of(path.stem)
     header, discarded = loaded.header, source in labels.DISCARDED_SOURCES
     defects: Defects = [(DISCARDED, f"source {source} is not trained on")] if discarded else []
     if header is None:
         defects.append((HEADER, str(loaded.reason)))
     elif loaded.integers is None:
-        defects += [(SIGNAL, str(loaded.reason)), *_header_defects(path, header)]
+        defects += [(SIGNAL, str(loaded.reason)), *_header_defects(path, header, classes)]
     else:
-        defects += [*_signal_defects(header, loaded.integers, loaded), *_header_defects(path, header)]
+        defects += [*_signal_defects(header, loaded.integers, loaded), *_header_defects(path, header, classes)]
     usable = DISCARDED if discarded else "no" if loaded.reason else "yes"
     digest = None
     if loaded.microvolts is not None and loaded.microvolts.any():
@@ -212,11 +223,11 @@ def _signal_defects(header: Header, integers: np.ndarray, loaded: LoadedRecordin
     return defects
 
 
-def _header_defects(path: Path, header: Header) -> Defects:
+def _header_defects(path: Path, header: Header, classes: ClassTable) -> Defects:
     """Return the defects of a header that could be read."""
     codes = _diagnosis_codes(header)
-    unknown = [code for code in codes if labels.code_status(code) == "unknown"]
-    scored = labels.encode(codes).any()
+    unknown = [code for code in codes if labels.code_status(code, classes) == "unknown"]
+    scored = classes.encode(codes).any()
     counts = Counter(name for name in header.lead_names if name in LEADS)
     repeated = [lead.written for lead in header.leads if counts[lead.name] > 1]
     details = {
@@ -252,7 +263,7 @@ def _leads_with_wrong_checksum(header: Header, integers: np.ndarray) -> list[str
     return [name for name, checksum, total in triples if (checksum - total) % 2**16]
 
 
-def _add_duplicates(recordings: list[AuditedRecording]) -> list[AuditedRecording]:
+def _add_duplicates(recordings: list[AuditedRecording], classes: ClassTable) -> list[AuditedRecording]:
     """Return recordings with copies and ambiguous names added to their defects.
 
     A copy has the same signal as another recording: the same twelve leads in microvolts at 250 Hz, as for training.
@@ -268,27 +279,27 @@ def _add_duplicates(recordings: list[AuditedRecording]) -> list[AuditedRecording
     added: dict[str, Defects] = {recording.path: [] for recording in recordings}
     for (kind, _), group in sorted(groups.items(), key=lambda item: item[0][0] == SAME_NAME):
         for recording in group if len(group) > 1 else ():
-            added[recording.path].append((kind, _format_duplicates(recording, group)))
+            added[recording.path].append((kind, _format_duplicates(recording, group, classes)))
     return [recording._replace(defects=(*recording.defects, *added[recording.path])) for recording in recordings]
 
 
-def _format_duplicates(recording: AuditedRecording, group: list[AuditedRecording]) -> str:
+def _format_duplicates(recording: AuditedRecording, group: list[AuditedRecording], classes: ClassTable) -> str:
     """Return the other recordings of a group, and whether their labels differ."""
     words, more = [], len(group) - 1 - NAMED
     for duplicate in [member for member in group[: NAMED + 1] if member is not recording][:NAMED]:
-        differ = (labels.encode(duplicate.codes) != labels.encode(recording.codes)).any()
+        differ = (classes.encode(duplicate.codes) != classes.encode(recording.codes)).any()
         words.append(f"{duplicate.path} with other labels" if differ else duplicate.path)
     return ", ".join(words) + (f" and {more:,} more" if more > 0 else "")
 
 
-def make_tables(recordings: list[AuditedRecording]) -> dict[str, Table]:
+def make_tables(recordings: list[AuditedRecording], classes: ClassTable = labels.CHALLENGE_CLASSES) -> dict[str, Table]:
     """Return the rows of TABLES, first the names of the columns."""
     defects = [(recording.name, recording.path, *defect) for recording in recordings for defect in recording.defects]
     return {
         "summary": [("kind", "recordings"), *((k, len(members)) for k, members in group_by_defect(recordings).items())],
-        "recordings": make_recording_table(recordings),
+        "recordings": make_recording_table(recordings, classes),
         "defects": [("record", "path", "kind", "detail"), *defects],
-        "codes": make_code_table(recordings),
+        "codes": make_code_table(recordings, classes),
     }
 
 
@@ -301,12 +312,12 @@ def group_by_defect(recordings: list[AuditedRecording]) -> dict[str, list[Audite
     return groups
 
 
-def make_recording_table(recordings: list[AuditedRecording]) -> Table:
+def make_recording_table(recordings: list[AuditedRecording], classes: ClassTable) -> Table:
     """Return the facts of each recording; unknown ones are empty."""
     table: Table = [("record", "path", "source", "sampling frequency", "seconds", "leads", "age", "sex",
                      "scored codes", "other codes", "usable")]  # fmt: skip
     for recording in recordings:
-        scored = [code for code in recording.codes if labels.code_status(code) == "scored"]
+        scored = [code for code in recording.codes if labels.code_status(code, classes) == "scored"]
         rest = [code for code in recording.codes if code not in scored]
         frequency = recording.frequency and f"{recording.frequency:g}"
         seconds = recording.seconds and f"{recording.seconds:.3f}".rstrip("0").rstrip(".")
@@ -316,25 +327,33 @@ def make_recording_table(recordings: list[AuditedRecording]) -> Table:
     return table
 
 
-def make_code_table(recordings: list[AuditedRecording]) -> Table:
+def make_code_table(recordings: list[AuditedRecording], classes: ClassTable) -> Table:
     """Return the recordings per code, by status, the most frequent first."""
     counts = Counter(code for recording in recordings for code in recording.codes)
     rows: Table = [("status", "code", "abbreviation", "name", "recordings")]
     for status in CODE_STATUSES:
         for code, count in counts.most_common():
-            if labels.code_status(code) == status:
-                abbreviation, _, name = labels.find_diagnosis(code)
+            if labels.code_status(code, classes) == status:
+                abbreviation, _, name = labels.find_diagnosis(code, classes)
                 rows.append((status, code, abbreviation, name, count))
     return rows
 
 
-def summary_lines(recordings: list[AuditedRecording]) -> list[str]:
+def summary_lines(recordings: list[AuditedRecording], classes: ClassTable = labels.CHALLENGE_CLASSES) -> list[str]:
     """Return log messages that count recordings, sources, codes and defects."""
     usable = Counter(recording.usable for recording in recordings)
     first = f"{len(recordings):,} recordings, {usable['yes']:,} usable, {usable['no']:,} not"
     if usable[DISCARDED]:
         first += f", {usable[DISCARDED]:,} of sources that the method does not train on"
-    return [first, "", *_source_lines(recordings), "", *_code_lines(recordings), "", *_defect_lines(recordings)]
+    return [
+        first,
+        "",
+        *_source_lines(recordings),
+        "",
+        *_code_lines(recordings, classes),
+        "",
+        *_defect_lines(recordings),
+    ]
 
 
 def _source_lines(recordings: list[AuditedRecording]) -> list[str]:
@@ -351,14 +370,14 @@ def _source_lines(recordings: list[AuditedRecording]) -> list[str]:
     return format_table(rows)
 
 
-def _code_lines(recordings: list[AuditedRecording]) -> list[str]:
+def _code_lines(recordings: list[AuditedRecording], classes: ClassTable) -> list[str]:
     """Return the recordings per diagnosis, by status, the most frequent first."""
     lines = []
     for status in CODE_STATUSES:
-        codes = [[code for code in row.codes if labels.code_status(code) == status] for row in recordings]
-        names = (dict.fromkeys(labels.find_diagnosis(code).abbreviation for code in row) for row in codes)
+        codes = [[code for code in row.codes if labels.code_status(code, classes) == status] for row in recordings]
+        names = (dict.fromkeys(labels.find_diagnosis(code, classes).abbreviation for code in row) for row in codes)
         counts = Counter(name for row in names for name in row)
-        limit = len(labels.SCORED)
+        limit = len(classes)
         words = [f"{name} {count:,}" for name, count in counts.most_common(limit)]
         words += [f"{len(counts) - limit:,} more"] if len(counts) > limit else []
         total = f"{status} diagnoses: {len(counts):,} in {sum(map(bool, codes)):,} recordings"

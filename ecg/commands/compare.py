@@ -21,7 +21,7 @@ from ecg.data.corrections import (
     describe_corrections,
     load_corrections,
 )
-from ecg.data.labels import DISCARDED_SOURCES, source_of
+from ecg.data.labels import CHALLENGE_CLASSES, DISCARDED_SOURCES, source_of
 from ecg.data.patients import (
     Patients,
     add_folds,
@@ -109,7 +109,7 @@ def compare(
     names = record_names(data, paths)
     patients = find_patients(groups, data, paths)
     folds = {} if groups else find_published_folds(data, paths)
-    votes = load_corrections(corrections, names) if corrections else None
+    votes = load_corrections(corrections, names, protocol.class_table) if corrections else None
     used = {name: source for name in names if (source := source_of(PurePosixPath(name).name)) not in DISCARDED_SOURCES}
     numbers = None if patients is None else number_patients(used, patients)
     protocol.is_left_out(np.array([*used.values()]), numbers)  # raises early
@@ -145,7 +145,7 @@ def run_comparison(
     """Body of `compare`, run while the folder of stages is locked."""
     stages, runs = report / STAGES, [SystemRun(protocol.settings(system)) for system in protocol.systems]
     preparations = dict.fromkeys(preparation for run in runs for preparation in run.settings.preparations)
-    stores = build_stores(data, stages, list(preparations), executor)
+    stores = build_stores(data, stages, list(preparations), executor, protocol.class_table)
     classes = dict.fromkeys(name for run in runs for name in run.settings.classes)
     check_trainable(data, list(stores.values())[-1], tuple(classes))
     digests = {preparation: store.digest for preparation, store in stores.items()}
@@ -265,7 +265,7 @@ def collect_results(store: Store, folds: list[np.ndarray], runs: list[SystemRun]
             results.append(SystemResult(
                 run.settings.system, count, probabilities, predictions, optimised, by_credit, round(parameters),
                 training_seconds, prediction_seconds, run.settings.classes, round(networks), round(epochs),
-                round(costs[:, -1].sum()),
+                round(costs[:, -1].sum()), run.settings.class_table,
             ))  # fmt: skip
     chosen = indices[order]
     weights = runs[0].settings.weights
@@ -276,7 +276,7 @@ def describe_reviewed_labels(store: Store) -> dict[str, object]:
     """Return counts and a table of the corrected labels, if there are corrections."""
     if store.reviewed is None:
         return {}
-    table = correction_table(store.reviewed, store.names.tolist())
+    table = correction_table(store.reviewed, store.names.tolist(), store.classes)
     return {"corrections": f"{describe_corrections(store.reviewed)} {CORRECTION_BIAS}", "corrected labels": table}
 
 
@@ -311,12 +311,14 @@ def describe_comparison(
     versions = package_versions()
     if any(system.peaks for system in systems):
         versions["neurokit2"] = neurokit_version()
+    classes = store.classes
     options = {
         "maximum epochs of each network": protocol.epochs or "as each system has them",
         "maximum batch size": protocol.batch,
         "precision": protocol.precision,
         **{f"{name} of networks that have one": size for name, size in protocol.sizes.items()},
-        "weights of the metric": protocol.weights and "your own, not the Challenge's",
+        "classes": None if classes == CHALLENGE_CLASSES else f"your own: {', '.join(classes.abbreviations)}",
+        "weights of the metric": protocol.weights and "your own",
         "failed": failed or None,
     }
     return {

@@ -135,7 +135,7 @@ def estimate(
     if groups:
         load_patients(groups, record_names(Path(data), headers))
     if corrections:
-        load_corrections(corrections, record_names(Path(data), headers))
+        load_corrections(corrections, record_names(Path(data), headers), settings.class_table)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         executor.check_shared(folder, paths[:1])
@@ -248,7 +248,9 @@ def prepare_sample(
         start = time.monotonic()
         for preparation in settings.preparations if len(indices) else ():
             target = store_folder(folder / f"stores of {name}", preparation)
-            store = stores[preparation] = build_store(folder / name, target, executor, preparation)
+            store = stores[preparation] = build_store(
+                folder / name, target, executor, preparation, settings.class_table
+            )
             if settings.peaks:
                 peaks[preparation] = load_wave_peaks(store, preparation.rate, target, executor)
         seconds = (time.monotonic() - start) / max(len(indices), 1)

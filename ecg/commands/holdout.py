@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ecg.data.batches import Dataset
-from ecg.data.labels import expand
 from ecg.data.leads import lead_indices
 from ecg.data.resampling import Preprocessing
 from ecg.models.decision import EXPECTED_CREDIT, VOTE
@@ -54,10 +53,10 @@ class HeldOutPredictions(NamedTuple):
     """Predictions of a system with one lead set for n held-out recordings.
 
     Attributes:
-        probabilities: Probabilities of the scored classes, (n, 26).
-        predictions: Predicted classes by the system's own rule, (n, 26) bool.
-        optimised: Predicted classes by thresholds optimised on its validation set, (n, 26) bool.
-        by_credit: Predicted classes by expected credit, calibrated on its validation set, (n, 26) bool.
+        probabilities: Probabilities of the scored classes, (n, C).
+        predictions: Predicted classes by the system's own rule, (n, C) bool.
+        optimised: Predicted classes by thresholds optimised on its validation set, (n, C) bool.
+        by_credit: Predicted classes by expected credit, calibrated on its validation set, (n, C) bool.
         costs: Its costs.
     """
 
@@ -128,7 +127,7 @@ def predict_held_out(trained: TrainedSystem, system: Settings, stores: Stores, h
             seconds = measure_prediction_seconds(ensemble, stores, held_out)
             by_network[leads] = probabilities, members, ensemble.parameters, seconds
         probabilities, members, parameters, seconds = by_network[leads]
-        wide, rule = expand(probabilities, columns), trained.results.rule(count)
+        wide, rule = trained.results.classes.expand(probabilities, columns), trained.results.rule(count)
         by_leads[count] = HeldOutPredictions(
             wide,
             rule.decide(probabilities, columns, members),
@@ -214,7 +213,7 @@ def predict_stores(
     probabilities = {
         name: predict_group(group, stores, records, f"{title}, {name}", size) for name, group in groups.items()
     }
-    return choose_group_probabilities(probabilities, {name: group.columns for name, group in groups.items()})
+    return choose_group_probabilities(probabilities, {name: group.classes for name, group in groups.items()})
 
 
 def predict_group(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecg.data.augmentation import AUGMENTATIONS
-from ecg.data.labels import ABBREVIATIONS, ADDITIONAL_CLASSES, find_source
+from ecg.data.labels import CHALLENGE_CLASSES, find_source
 from ecg.data.leads import LEAD_SETS
 from ecg.runtime.console import errors_in_one_line
 from ecg.runtime.limits import LIMITS
@@ -27,10 +27,7 @@ PRECISIONS = ("float32", "bfloat16")
 # Those of ecg.models.decision, whose import is slow.
 DECISIONS = ("thresholds", "half", "argmax", "expected_credit", "vote")
 EXPLANATIONS = ("integrated_gradients", "smoothgrad", "occlusion")  # those of ecg.systems.explanations, likewise
-SCORED_BY_LOWER_CASE = {name.casefold(): name for name in ABBREVIATIONS}
-CLASS_BY_LOWER_CASE = SCORED_BY_LOWER_CASE | {
-    diagnosis.abbreviation.casefold(): diagnosis.abbreviation for diagnosis in ADDITIONAL_CLASSES
-}
+CLASS_BY_LOWER_CASE = {name.casefold(): name for name in CHALLENGE_CLASSES.all_abbreviations}
 
 SAMPLED = ("false_positives", "false_negatives")
 
@@ -104,7 +101,17 @@ parse_precision = choice_parser({name: name for name in PRECISIONS})
 parse_decision = choice_parser({name: name for name in DECISIONS})
 parse_explanation = choice_parser({name: name for name in EXPLANATIONS})
 parse_augmentation = choice_parser({name: name for name in AUGMENTATIONS})
-parse_class = choice_parser(SCORED_BY_LOWER_CASE)
+
+
+def parse_class(text: str) -> str:
+    """Parse the abbreviation of a class; the command knows which ones there are.
+
+    Raises:
+        argparse.ArgumentTypeError: It is empty.
+    """
+    if not text.strip():
+        raise option_error("the abbreviation of a class", text)
+    return text.strip()
 
 
 def parse_path(text: str) -> Path:
@@ -179,23 +186,23 @@ def parse_source_classes(text: str) -> SourceClasses:
 
 
 def parse_class_pair(text: str) -> tuple[str, str]:
-    """Parse CLASS=CLASS: two abbreviations of scored classes, in any case.
+    """Parse CLASS=CLASS: two abbreviations of classes; see `parse_class`.
 
     Raises:
-        argparse.ArgumentTypeError: One of them is no scored class.
+        argparse.ArgumentTypeError: One of them is empty.
     """
     first, _, second = text.partition("=")
     try:
         return parse_class(first), parse_class(second)
     except argparse.ArgumentTypeError:
-        raise option_error(f"CLASS=CLASS, of {', '.join(ABBREVIATIONS)}", text) from None
+        raise option_error("CLASS=CLASS", text) from None
 
 
 def parse_sample(texts: Sequence[str]) -> tuple[str, int, int]:
     """Parse a class, a number of false positives and one of false negatives.
 
     Raises:
-        ValueError: The class is not scored, or a number is out of its range.
+        ValueError: The class is empty, or a number is out of its range.
     """
     try:
         numbers = [int(number_parser(name)(text)) for name, text in zip(SAMPLED, texts[1:], strict=True)]
@@ -308,6 +315,18 @@ def add_corrections_option(parser: argparse.ArgumentParser, purpose: str) -> Non
                         help=f"folder of reviews; {purpose} (default: none)")  # fmt: skip
 
 
+def add_classes(parser: argparse.ArgumentParser, purpose: str) -> None:
+    """Add the option for your own classes.
+
+    Args:
+        parser: Parser of a command.
+        purpose: What the classes are used for.
+    """
+    parser.add_argument("--classes", type=parse_path, metavar="FILE.csv",
+                        help=f"your own classes, {purpose}: a table with the columns abbreviation, name, code and "
+                             f"equivalents (default: the 26 of the Challenge)")  # fmt: skip
+
+
 def add_weights(parser: argparse.ArgumentParser, purpose: str) -> None:
     """Add the option for your own weights.
 
@@ -317,7 +336,8 @@ def add_weights(parser: argparse.ArgumentParser, purpose: str) -> None:
     """
     parser.add_argument("--weights", type=parse_path, metavar="FILE.csv",
                         help=f"your own weights, {purpose}: a table of labels (rows) and predictions (columns) in "
-                             f"the format of weights.csv (default: the Challenge's)")  # fmt: skip
+                             f"the format of weights.csv (default: the Challenge's, or 1 for a hit with "
+                             f"--classes)")  # fmt: skip
 
 
 def add_training_options(parser: argparse.ArgumentParser) -> None:
@@ -342,6 +362,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     add_groups(parser, "the recordings of a patient stay in one fold or split")
     add_corrections_option(parser, "most reviewers' verdicts replace the headers' labels in training and scores; a "
                                    "label that they are unsure about is not trained on")  # fmt: skip
+    add_classes(parser, "which are trained and scored instead of the Challenge's")
     add_omission(parser)
     add_switches(
         parser, early_gains="correct the wrong gains that `audit` finds in headers of early 2020 (default: no)"

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ecg.data.class_tables import ClassTable, WeightTable
 from ecg.data.headers import RecordError
 from ecg.data.patients import count_patients
 from ecg.data.store import Store
-from ecg.evaluation.metrics import WeightTable
 from ecg.runtime.console import pluralise
 from ecg.runtime.limits import check_limits
 from ecg.systems.folds import assign_folds
@@ -22,7 +22,8 @@ class Protocol:
     """How systems are compared.
 
     Attributes:
-        systems: Settings of the systems. The first is the one that the others are compared with.
+        systems: Settings of the systems, all for the same table of classes. The first is the one that the others are
+            compared with.
         lead_sets: Lead sets, by their numbers of leads.
         folds: Number of folds of the recordings; each is held out once.
         leave_out: Source that is held out instead.
@@ -33,10 +34,11 @@ class Protocol:
         width: Width of the networks that have one; None: as the system has it.
         depth: Depth of the networks that have one; None: as the system has it.
         seed: Seed of the folds and of each training.
-        weights: Credit of each prediction, for all systems and scores; None: that of the Challenge.
+        weights: Credit of each prediction, for all systems and scores; None: that of the classes.
 
     Raises:
-        ValueError: A number is out of its range, or no network has such a size.
+        ValueError: A number is out of its range, no network has such a size, or the systems are for different tables
+            of classes.
     """
 
     systems: tuple[Settings, ...] = tuple(SYSTEMS.values())
@@ -57,10 +59,17 @@ class Protocol:
         check_limits(**{name: getattr(self, name) for name in names})
         if self.leave_out is not None and not self.leave_out.strip():
             raise ValueError("leave_out: expected the name of a source, received an empty one")
+        if any(system.class_table != self.class_table for system in self.systems):
+            raise ValueError("the systems are for different tables of classes")
         adjusted = [self.settings(system) for system in self.systems]
         for name, size in self.sizes.items():
             if size not in [getattr(system.network, name, None) for system in adjusted]:
                 raise ValueError(f"no network of {', '.join(system.system for system in adjusted)} has a {name}")
+
+    @property
+    def class_table(self) -> ClassTable:
+        """The classes of all systems."""
+        return self.systems[0].class_table
 
     @property
     def sizes(self) -> dict[str, int]:

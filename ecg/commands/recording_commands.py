@@ -66,7 +66,6 @@ def add_plot_command(commands: Commands) -> None:
 
     def run(arguments: argparse.Namespace) -> None:
         from ecg.data.headers import RecordError
-        from ecg.data.labels import CLASS_INDEX
         from ecg.data.preprocessing import correct_gains
         from ecg.data.records import find_header, read_record
         from ecg.data.wave_peaks import NeuroKitMissing, find_record_peaks
@@ -96,15 +95,22 @@ def add_plot_command(commands: Commands) -> None:
             header = correct_gains(header, recording)[0] if early_gains else header
             if arguments.model:
                 prediction = bundle.predict_recording(header, recording)
+                explained = find_explained_class(bundle, arguments.explain)
                 model = ModelPanel(prediction.probabilities, prediction.thresholds, prediction.outputs,
-                                   CLASS_INDEX.get(arguments.explain))  # fmt: skip
-            if arguments.explain:
-                shading = shade_evidence(bundle, header, recording, arguments.explain, arguments.method)
+                                   bundle.classes.index.get(explained), bundle.classes)  # fmt: skip
+                if explained:
+                    shading = shade_evidence(bundle, header, recording, explained, arguments.method)
             peaks = find_record_peaks(header, recording) if arguments.peaks else None
             draw_record(header, recording, arguments.start, model=model, peaks=peaks, shading=shading).savefig(output)
         print(console.escape_unprintable(str(output)))
 
     parser.set_defaults(run=run, start=0.0)
+
+
+def find_explained_class(bundle: "Bundle", text: str | None) -> str:
+    """Return the class of the option --explain, given in any case, or an empty string."""
+    with reported(ValueError):
+        return bundle.classes.find_name(text) if text else ""
 
 
 def shade_evidence(
@@ -129,14 +135,18 @@ def add_audit_command(commands: Commands) -> None:
                         help="folder for the tables, as CSV (default: ./audit)")  # fmt: skip
     options.add_executor_options(parser)
     options.add_groups(parser, "recordings that it does not list are a defect")
+    options.add_classes(parser, "which count as scored")
 
     def run(arguments: argparse.Namespace) -> None:
         from ecg.commands import audit
         from ecg.data.headers import RecordError
+        from ecg.data.labels import load_own_classes
 
+        with reported(ValueError):
+            classes = load_own_classes(arguments.classes) if arguments.classes else None
         with reported(RecordError), options.chosen_executor(arguments) as executor:
             usable = audit.audit(arguments.data, arguments.output, executor,
-                                 **without_none(groups=arguments.groups))  # fmt: skip
+                                 **without_none(groups=arguments.groups, classes=classes))  # fmt: skip
         if not usable:
             raise SystemExit(1)
 

@@ -9,14 +9,15 @@ from typing import Any, NoReturn
 import keras
 
 from ecg.commands import options
-from ecg.commands.settings import adds_labels, training_settings
+from ecg.commands.settings import adds_labels, choose_class_table, training_settings
+from ecg.data.labels import CHALLENGE_CLASSES
 from ecg.reports.card_content import TrainingStart
 from ecg.runtime.cache import fingerprint
 from ecg.systems.recipes import CAI2021, RECIPES, Settings
 
 COMMAND = "python -m ecg train DATA MODEL"
 # Names that stand for files of the user, by the entries of the manifest.
-WEIGHTS_FILE, INITIAL_MODEL = "WEIGHTS.csv", "INITIAL_MODEL"
+WEIGHTS_FILE, CLASSES_FILE, INITIAL_MODEL = "WEIGHTS.csv", "CLASSES.csv", "INITIAL_MODEL"
 FILES = {"weights": WEIGHTS_FILE, "initial_model": INITIAL_MODEL, "patients": "PATIENTS.csv", "corrections": "REVIEWS"}
 FILE_OPTIONS = {"patients": "groups", "corrections": "corrections"}  # options and arguments of `train`
 INDIFFERENT = ("keep_stages",)  # settings that do not change the result
@@ -47,32 +48,39 @@ def describe_start(settings: Settings, manifest: Mapping[str, Any]) -> TrainingS
              for number, digest in enumerate(digests, 1)}  # fmt: skip
     given = {name: file for name, file in FILES.items() if manifest[name] is not None}
     facts |= {f"fingerprint of {file}": fingerprint(manifest[name]) for name, file in given.items()}
+    has_own_classes = settings.class_table != CHALLENGE_CLASSES
+    if has_own_classes:
+        facts[f"fingerprint of {CLASSES_FILE}"] = fingerprint(settings.class_table)
     files = {FILE_OPTIONS[name]: file for name, file in given.items() if name in FILE_OPTIONS}
     words = find_options(settings)
     if words is None:
         return TrainingStart(write_python(settings, files), "python", facts)
     shown = {settings.initial_model: INITIAL_MODEL} if settings.initial_model else {}
     words = [shown.get(word, word) for word in words]
+    words += ["--classes", CLASSES_FILE] * has_own_classes
     words += ["--weights", WEIGHTS_FILE] * (settings.weights is not None)
     words += [word for option, file in files.items() for word in (f"--{option}", file)]
     return TrainingStart(" ".join([COMMAND, shlex.join(words)]).strip(), "sh", facts)
 
 
 def find_options(settings: Settings) -> list[str] | None:
-    """Return the options that give these settings, except own weights.
+    """Return the options that give these settings, except own classes and weights.
 
     Returns:
         The words of the command line, or None if no options give the settings.
     """
-    usual = RECIPES.get(settings.system)
-    if usual is None:
+    recipe = RECIPES.get(settings.system)
+    if recipe is None:
         return None
-    words = [] if usual is CAI2021 else ["--system", settings.system]
+    words, usual = (
+        [] if recipe is CAI2021 else ["--system", settings.system],
+        choose_class_table(recipe, settings.class_table),
+    )
     words += [word for option in _changed_options(settings, usual) for word in option]
     parser = QuietParser()
     options.add_settings(parser)
     try:
-        parsed = training_settings(parser.parse_args(words))
+        parsed = training_settings(parser.parse_args(words), settings.class_table)
     except (ValueError, argparse.ArgumentTypeError):
         return None
     expected = replace(settings, weights=usual.weights, keep_stages=usual.keep_stages)
@@ -146,10 +154,15 @@ def write_python(settings: Settings, files: Mapping[str, str]) -> str:
         files: Files of the user by the arguments of `ecg.commands.train.train`.
     """
     usual = RECIPES.get(settings.system)
-    reference = Settings() if usual is None else usual
+    reference = choose_class_table(usual or Settings(), settings.class_table)
     start = "Settings()" if usual is None else f"RECIPES[{settings.system!r}]"
-    shown = {"weights": f"load_own_weights({WEIGHTS_FILE!r})", "initial_model": repr(INITIAL_MODEL)}
     changes, needed = [], {"ecg.commands.train": {"train"}, "ecg.systems.recipes": {start.rstrip("()").split("[")[0]}}
+    own_classes = f"load_own_classes({CLASSES_FILE!r})" if settings.class_table != CHALLENGE_CLASSES else ""
+    if own_classes:
+        start = f"use_classes({start}, {own_classes})"
+        needed |= {"ecg.systems.own_classes": {"use_classes"}, "ecg.data.labels": {"load_own_classes"}}
+    own_weights = f"load_own_weights({WEIGHTS_FILE!r}{', ' * bool(own_classes)}{own_classes})"
+    shown = {"weights": own_weights, "initial_model": repr(INITIAL_MODEL)}
     for field in fields(settings):
         value = getattr(settings, field.name)
         if field.name in INDIFFERENT or value == getattr(reference, field.name):
@@ -157,7 +170,7 @@ def write_python(settings: Settings, files: Mapping[str, str]) -> str:
         is_file = value is not None and field.name in shown
         changes.append(f"    {field.name}={shown[field.name] if is_file else repr(value)},\n")
         if is_file and field.name == "weights":
-            needed.setdefault("ecg.evaluation.metrics", set()).add("load_own_weights")
+            needed.setdefault("ecg.data.labels", set()).add("load_own_weights")
         for kind in _types_in(value):
             needed.setdefault(kind.__module__, set()).add(kind.__name__)
     imports = [f"from {module} import {', '.join(sorted(names))}" for module, names in sorted(needed.items())]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ecg.data.class_tables import ClassTable
 from ecg.data.corrections import (
     correct_labels,
     correction_table,
@@ -17,10 +18,11 @@ from ecg.data.corrections import (
     match_corrections,
 )
 from ecg.data.headers import RecordError, read_header
-from ecg.data.labels import ABBREVIATIONS, TRAINED, encode, encode_additional, find_single_labels, has_diagnosis
+from ecg.data.labels import CHALLENGE_CLASSES, find_single_labels, source_of
 from ecg.data.patients import record_names
 from ecg.data.preprocessing import correct_gains
 from ecg.data.records import read_raw_signal, record_name, require_records
+from ecg.models.saved_classes import find_model_classes
 from ecg.reports.training_charts import draw_disagreements
 from ecg.reports.training_tables import disagreement_table
 from ecg.runtime.console import (
@@ -32,7 +34,8 @@ from ecg.runtime.console import (
     wrap_line,
 )
 from ecg.runtime.files import atomic_path, check_replaceable, write_csv
-from ecg.systems.label_cleaning import MAX_DRAWN, Disagreement, PartiallyLabelledSource, compare_labels, label_masks
+from ecg.systems.label_cleaning import CleaningSettings, PartiallyLabelledSource
+from ecg.systems.label_comparison import MAX_DRAWN, Disagreement, LabelledRecordings, compare_labels, label_masks
 
 if TYPE_CHECKING:  # imports Keras
     from ecg.models.bundle import Bundle
@@ -40,7 +43,7 @@ if TYPE_CHECKING:  # imports Keras
 LOGGER = logging.getLogger("ecg")
 
 TABLE, CORRECTED = "disagreements.csv", "corrected_labels.csv"
-FIGURE_NAME = r"[0-9]{2,}_.+_[A-Za-z]+\.png"
+FIGURE_NAME = r"[0-9]{2,}_.+_[A-Za-z0-9_+-]+\.png"
 
 
 class ReviewPredictions(NamedTuple):
@@ -48,15 +51,16 @@ class ReviewPredictions(NamedTuple):
 
     Attributes:
         paths: Header of each recording below the data folder, n_recordings of them.
-        labels: Classes by the header, (n_recordings, 26) bool.
-        probabilities: (n_recordings, 26).
-        outputs: Predicted classes, (n_recordings, 26) bool.
-        thresholds: (n_recordings, 26), NaN if there is none.
-        covered: Classes that the model predicts for this recording, (n_recordings, 26) bool.
+        labels: Classes by the header, (n_recordings, C) bool.
+        probabilities: (n_recordings, C).
+        outputs: Predicted classes, (n_recordings, C) bool.
+        thresholds: (n_recordings, C), NaN if there is none.
+        covered: Classes that the model predicts for this recording, (n_recordings, C) bool.
         early_gains: Whether the gains of early 2020 were corrected.
         undiagnosed: Number of headers without a diagnosis.
         ambiguous: Number of headers with none or several of the model's exclusive classes.
         failed: Names of recordings that were not predicted, by the reason.
+        classes: The C classes of the model.
     """
 
     paths: list[str]
@@ -69,6 +73,7 @@ class ReviewPredictions(NamedTuple):
     undiagnosed: int
     ambiguous: int
     failed: dict[str, list[str]]
+    classes: ClassTable = CHALLENGE_CLASSES
 
     def describe_failures(self) -> list[str]:
         """Return a message for each reason: first recording, number of others."""
@@ -82,7 +87,7 @@ def review(
     model: Path,
     data: Path,
     output: Path,
-    sources: Sequence[PartiallyLabelledSource] = (PartiallyLabelledSource(),),
+    sources: Sequence[PartiallyLabelledSource] | None = None,
     figures: int = MAX_DRAWN,
     early_gains: bool = False,
     corrections: Path | None = None,
@@ -90,16 +95,17 @@ def review(
     """Compare the labels of a data folder with the predictions of a model.
 
     A label is listed if training would mask it: it is present with a probability below 0.1, or absent with one above
-    0.9. Only the classes that the default system trains are compared, and only those that the model predicts for the
-    recording. A class that a partially labelled source omits is compared only if it is labelled. Recordings without a
-    diagnosis are excluded. So are those with none or several of a model's exclusive classes.
+    0.9. Only the classes that the default system trains are compared, or all of a table of your own, and only those
+    that the model predicts for the recording. A class that a partially labelled source omits is compared only if it is
+    labelled. Recordings without a diagnosis are excluded. So are those with none or several of a model's exclusive
+    classes.
 
     Args:
         model: Folder of the model.
         data: Folder of the recordings.
         output: Folder for disagreements.csv, the most confident disagreement first, and for the drawn recordings. With
             corrections it has corrected_labels.csv, too. It replaces an earlier review.
-        sources: Sources that do not label all classes.
+        sources: Sources that do not label all classes. None: CPSC, if the classes are those of the Challenge.
         figures: How many of the most confident disagreements are drawn.
         early_gains: Whether to correct the gains of early 2020, even if the model was trained without.
         corrections: Folder of reviews. Labels that most reviewers have decided on are not listed.
@@ -111,11 +117,15 @@ def review(
         FileNotFoundError: `data` has no header.
         FileExistsError: `output` has files that are not of a review.
         RecordError: No recording could be reviewed, or the corrections cannot be used.
+        ValueError: A source has a class that the model's table lacks.
     """
     data, folder = Path(data), Path(output).resolve()
     unlisted: list[tuple[str, str]] = []
     paths = require_records(data, unlisted)
-    votes = load_corrections(corrections, record_names(data, paths)) if corrections else {}
+    classes = find_model_classes(model)
+    sources = known_sources(classes) if sources is None else sources
+    CleaningSettings((), partially_labelled=tuple(sources)).check(classes)
+    votes = load_corrections(corrections, record_names(data, paths), classes) if corrections else {}
     check_replaceable(folder, TABLE, f"{re.escape(TABLE)}|{re.escape(CORRECTED)}|{FIGURE_NAME}", "a review")
     with atomic_path(folder) as temporary:
         temporary.mkdir(parents=True)  # first, so that no work is lost if nothing can be written
@@ -128,15 +138,19 @@ def review(
         for message in (*failures, *(f"{path}: {reason}" for path, reason in unlisted)):
             LOGGER.warning(message)
         names = [record_name(Path(path)) for path in predictions.paths]
-        reviewed = match_corrections(votes, names, predictions.labels)
+        reviewed = match_corrections(votes, names, predictions.labels, classes)
         verdicts = reviewed.verdicts
         labels = correct_labels(predictions.labels, verdicts)
         if corrections:
-            write_csv(temporary / CORRECTED, correction_table(reviewed, names))
-        masks = label_masks(labels[:, TRAINED], predictions.probabilities[:, TRAINED])
-        masks[is_decided(verdicts[:, TRAINED])] = 1
+            write_csv(temporary / CORRECTED, correction_table(reviewed, names, classes))
+        trained = classes.trained
+        masks = label_masks(labels[:, trained], predictions.probabilities[:, trained])
+        masks[is_decided(verdicts[:, trained])] = 1
         predictions = predictions._replace(labels=labels)
-        compared, rows, disagreements = compare_labels(data, *predictions[:3], masks, sources, predictions.covered)
+        origins = np.array([source_of(Path(path).stem) for path in predictions.paths])
+        recordings = LabelledRecordings(data, predictions.paths, origins, labels, classes)
+        compared, rows, disagreements = compare_labels(recordings, predictions.probabilities, masks, sources,
+                                                       predictions.covered)  # fmt: skip
         header, *lines = disagreement_table(disagreements)
         write_csv(temporary / TABLE, [header, *((*line, f"{probability:.6g}") for *line, probability in lines)])
         first = rows[:figures]
@@ -147,6 +161,11 @@ def review(
         LOGGER.info(line)
     LOGGER.info(f"{output}: {TABLE} and {drawn:,} figures")
     return len(disagreements)
+
+
+def known_sources(classes: ClassTable) -> tuple[PartiallyLabelledSource, ...]:
+    """Return the partially labelled sources that are known for a table of classes."""
+    return (PartiallyLabelledSource(),) if classes == CHALLENGE_CLASSES else ()
 
 
 def predict_records(
@@ -164,7 +183,7 @@ def predict_records(
     from ecg.models.bundle_cache import BundleCache
     from ecg.models.config import ModelError
 
-    bundles = BundleCache(model)
+    bundles, classes = BundleCache(model), find_model_classes(model)
     predicted: list[tuple] = []
     failed: dict[str, list[str]] = {}
     undiagnosed = ambiguous = 0
@@ -174,18 +193,20 @@ def predict_records(
             relative = path.relative_to(data)
             try:
                 header = read_header(path)
-                if only_comparable and not has_diagnosis(header.codes):
+                if only_comparable and not classes.has_diagnosis(header.codes):
                     undiagnosed += 1
                 elif only_comparable and not can_compare(bundles.load(header.lead_names), header.codes):
                     ambiguous += 1
                 else:
                     bundle = bundles.load(header.lead_names)
+                    if bundle.classes != classes:
+                        raise ModelError(f"{model}: the model of {len(bundle.leads)} leads has other classes")
                     corrects = early_gains or bundle.early_gains
                     recording = read_raw_signal(path, header).samples
                     corrected = correct_gains(header, recording)[0] if corrects else header
                     any_corrected |= corrects
                     prediction = bundle.predict_recording(corrected, recording)
-                    predicted.append((relative.as_posix(), encode(header.codes), *prediction))
+                    predicted.append((relative.as_posix(), classes.encode(header.codes), *prediction))
             except (RecordError, ModelError, OSError) as error:
                 reason = remove_record_name(describe_error(error), path)
                 failed.setdefault(reason, []).append(str(relative.with_suffix("")))
@@ -194,13 +215,13 @@ def predict_records(
         np.array([values[index] for values in predicted]) for index in range(1, 6)
     )
     return ReviewPredictions([values[0] for values in predicted], labels, probabilities, outputs, thresholds, covered,
-                             any_corrected, undiagnosed, ambiguous, failed)  # fmt: skip
+                             any_corrected, undiagnosed, ambiguous, failed, classes)  # fmt: skip
 
 
 def can_compare(bundle: "Bundle", codes: Sequence[str]) -> bool:
     """Return whether the predictions of a model can agree with the codes of a header."""
-    labels = encode(codes)[np.newaxis], encode_additional(codes)[np.newaxis]
-    return not bundle.exclusive or bool(find_single_labels(bundle.ensemble.general.columns, *labels)[0])
+    labels = bundle.classes.encode(codes)[np.newaxis], bundle.classes.encode_additional(codes)[np.newaxis]
+    return not bundle.exclusive or bool(find_single_labels(bundle.columns, *labels)[0])
 
 
 def review_lines(
@@ -221,9 +242,9 @@ def review_lines(
         lines.append(f"{predictions.ambiguous:,} have none or several of the model's exclusive classes")
     lines.append(f"{compared.sum():,} labels compared, {len(disagreements):,} disagreements in {records:,} recordings")
     rows: list[tuple] = [("class", "present", "doubted", "absent", "doubted")]
-    for index, column in enumerate(TRAINED):
+    for index, column in enumerate(predictions.classes.trained):
         labels = predictions.labels[compared[:, index], column]
         if doubted := [item.labelled for item in disagreements if item.column == column]:
             counts = int(labels.sum()), sum(doubted), int((~labels).sum()), len(doubted) - sum(doubted)
-            rows.append((ABBREVIATIONS[column], *counts))
+            rows.append((predictions.classes.abbreviations[column], *counts))
     return [*lines, *(format_table(rows) if disagreements else [])]

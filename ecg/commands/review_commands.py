@@ -4,6 +4,7 @@ Imports wait until a command runs, so that help is instant.
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from ecg.commands import options
@@ -26,14 +27,11 @@ def add_review_command(commands: Commands) -> None:
         start_keras()
         from ecg.commands import review, settings
         from ecg.data.headers import RecordError
-        from ecg.systems.label_cleaning import CleaningSettings
-        from ecg.systems.recipes import NO_RELABELLING
+        from ecg.models.saved_classes import find_model_classes
 
         with reported(RecordError, ValueError):
-            rules = settings.merge_labelled_classes(
-                NO_RELABELLING.partially_labelled, arguments.omission, relabel=False
-            )
-            sources = CleaningSettings(partially_labelled=rules).partially_labelled  # checks them
+            known = [replace(rule, relabel=False) for rule in review.known_sources(find_model_classes(arguments.model))]
+            sources = settings.merge_labelled_classes(known, arguments.omission, relabel=False)
             given = without_none(figures=arguments.figures, early_gains=arguments.early_gains or None,
                                  corrections=arguments.corrections)  # fmt: skip
             review.review(arguments.model, arguments.data, arguments.output, sources, **given)
@@ -83,6 +81,7 @@ def add_agreement_command(commands: Commands) -> None:
                              "none)")  # fmt: skip
     parser.add_argument("--outputs", type=options.parse_path, metavar="OUTPUTS", nargs="+", default=[],
                         help="folders of the output files of further models (default: none)")  # fmt: skip
+    options.add_classes(parser, "which reviews and outputs have (default: those of the first model, if any)")
     parser.add_argument("--output", type=options.parse_path, metavar="FOLDER", default=Path("agreement"),
                         help="folder for the page and the tables, as CSV (default: ./agreement)")  # fmt: skip
     add_numbers(parser, seed="seed of the bootstrap resamples (default: 0)")
@@ -92,9 +91,11 @@ def add_agreement_command(commands: Commands) -> None:
             start_keras()
         from ecg.commands.agreement import AgreementSources, agreement
         from ecg.data.headers import RecordError
+        from ecg.data.labels import load_own_classes
 
         with reported(ValueError):
-            sources = AgreementSources(arguments.data, tuple(arguments.model), tuple(arguments.outputs))
+            classes = load_own_classes(arguments.classes) if arguments.classes else None
+            sources = AgreementSources(arguments.data, tuple(arguments.model), tuple(arguments.outputs), classes)
         with reported(RecordError):
             agreement(arguments.reviews, arguments.output, sources, **without_none(seed=arguments.seed))
 
@@ -131,15 +132,19 @@ def add_serve_command(commands: Commands) -> None:
                  no_token="let all users of this machine in, without the token in the printed address")  # fmt: skip
 
     def run(arguments: argparse.Namespace) -> None:
-        from ecg.commands import serve
+        from ecg.commands import serve, settings
         from ecg.data.headers import RecordError
+        from ecg.models.saved_classes import find_model_classes
 
         names = ("model", "data", "reviews", "reviewer", "host", "port", "blinded", "seed", "no_token")
         with reported(ValueError):
             sample = arguments.sample and options.parse_sample(arguments.sample)
+            if sample:
+                name = settings.find_class("--sample", sample[0], find_model_classes(arguments.model))
+                sample = (name, *sample[1:])
             given = {name: getattr(arguments, name) for name in names}
-            settings = serve.ServerSettings(**given, review_list=arguments.list, sample=sample)
+            chosen = serve.ServerSettings(**given, review_list=arguments.list, sample=sample)
         with reported(serve.WebPackagesMissing, serve.ServerError, RecordError):
-            serve.serve(settings)
+            serve.serve(chosen)
 
     parser.set_defaults(run=run, port=8000, seed=0, interrupted="stopped; every review is on the disk")

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
-from ecg.commands.review import predict_records
+from ecg.commands.review import known_sources, predict_records
 from ecg.data.headers import RecordError
-from ecg.data.labels import CLASS_INDEX, source_of
+from ecg.data.labels import source_of
 from ecg.data.records import record_name, require_records
 from ecg.data.review_lists import ReviewList, write_review_list
 from ecg.evaluation.agreement import sample_errors
+from ecg.models.saved_classes import find_model_classes
 from ecg.runtime.files import check_writable
 from ecg.runtime.limits import check_limits
-from ecg.systems.label_cleaning import PartiallyLabelledSource, labelled_mask
+from ecg.systems.label_comparison import labelled_mask
 
 LOGGER = logging.getLogger("ecg")
 
@@ -24,13 +25,13 @@ class ErrorSample:
     """A random sample of a model's errors.
 
     Attributes:
-        abbreviation: Abbreviation of a class.
+        abbreviation: Abbreviation of a class of the model, in any case.
         false_positives: Number of recordings that the model predicts to have the class, without the label.
         false_negatives: Number of recordings with the label that the model predicts not to have the class.
         seed: Seed of the choice and the order.
 
     Raises:
-        ValueError: The class is unknown, or a number out of its range.
+        ValueError: A number is out of its range.
     """
 
     abbreviation: str
@@ -39,8 +40,6 @@ class ErrorSample:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.abbreviation not in CLASS_INDEX:
-            raise ValueError(f"class {self.abbreviation!r}: expected one of {', '.join(CLASS_INDEX)}")
         check_limits(false_positives=self.false_positives, false_negatives=self.false_negatives, seed=self.seed)
 
 
@@ -58,7 +57,7 @@ def write_sample(model: Path, data: Path, path: Path, sample: ErrorSample) -> in
 
     Raises:
         FileNotFoundError: `data` has no header.
-        RecordError: The model predicts no recording, or makes no such error.
+        RecordError: The model has no such class, predicts no recording, or makes no such error.
         OSError: The list cannot be written.
     """
     check_writable(Path(path).parent)
@@ -74,22 +73,26 @@ def draw_sample(model: Path, data: Path, sample: ErrorSample) -> ReviewList:
 
     A class that the recording's source does not label, or that the model does not predict, is no error.
     """
-    paths = require_records(data)
+    paths, classes = require_records(data), find_model_classes(model)
+    try:
+        abbreviation = classes.find_name(sample.abbreviation)
+    except ValueError as error:
+        raise RecordError(f"{model}: {error}") from None
     predictions = predict_records(model, data, paths)
     for failure in predictions.describe_failures():
         LOGGER.warning(failure)
     if not predictions.paths:
         raise RecordError(f"{data}: none of {len(paths):,} recordings can be compared with a prediction")
     sources = np.array([source_of(Path(path).stem) for path in predictions.paths])
-    labels, outputs, column = predictions.labels, predictions.outputs, CLASS_INDEX[sample.abbreviation]
-    is_labelled = labelled_mask(labels, sources, [PartiallyLabelledSource()])
+    labels, outputs, column = predictions.labels, predictions.outputs, classes.index[abbreviation]
+    is_labelled = labelled_mask(labels, sources, known_sources(classes), classes)
     comparable = np.flatnonzero((predictions.covered & is_labelled)[:, column])
     labels, outputs = labels[comparable], outputs[comparable]
     chosen = sample_errors(labels, outputs, column, sample.false_positives, sample.false_negatives, sample.seed)
     counts = [int((outputs & ~labels)[:, column].sum()), int((labels & ~outputs)[:, column].sum())]
-    LOGGER.info(f"{sample.abbreviation}: {counts[0]:,} false positives and {counts[1]:,} false negatives in "
+    LOGGER.info(f"{abbreviation}: {counts[0]:,} false positives and {counts[1]:,} false negatives in "
                 f"{len(comparable):,} recordings; {min(counts[0], sample.false_positives):,} and "
                 f"{min(counts[1], sample.false_negatives):,} drawn")  # fmt: skip
     if not len(chosen):
-        raise RecordError(f"{data}: no such error of {sample.abbreviation} in {len(comparable):,} recordings")
-    return [(record_name(Path(predictions.paths[row])), sample.abbreviation) for row in comparable[chosen].tolist()]
+        raise RecordError(f"{data}: no such error of {abbreviation} in {len(comparable):,} recordings")
+    return [(record_name(Path(predictions.paths[row])), abbreviation) for row in comparable[chosen].tolist()]

@@ -237,7 +237,7 @@ def open_workbench(settings: ServerSettings, predictor: "Predictor") -> "Workben
     """
     import numpy as np
 
-    from ecg.data.labels import class_indices
+    from ecg.models.saved_classes import find_model_classes
     from ecg.web.catalogue import load_catalogue
     from ecg.web.changes import DataWatch, ModelChanged
     from ecg.web.prediction_worker import TaskError
@@ -250,20 +250,23 @@ def open_workbench(settings: ServerSettings, predictor: "Predictor") -> "Workben
     description = predictor.submit("describe_model")
     # By its whole path, since recordings in another folder may have the same names, sizes and times.
     cache = settings.reviews / CACHE / fingerprint(os.fspath(settings.data.resolve()))[:KEY_LENGTH]
-    catalogue = load_catalogue(settings.data, cache)
+    classes = find_model_classes(settings.model)
+    catalogue = load_catalogue(settings.data, cache, classes=classes)
     try:
         facts = description.result()
     except (TaskError, TimeLimitError, WorkerEnded, ModelChanged) as error:
         raise ServerError(str(error)) from error
+    if facts.classes != classes:
+        raise ServerError(f"{settings.model}: has been replaced just now, start the server again")
     model = facts.lead_sets[max(facts.lead_sets)]
-    exclusive = class_indices(model.classes) if model.exclusive else np.empty(0, int)
+    exclusive = classes.indices(model.classes) if model.exclusive else np.empty(0, int)
     predictions = PredictionTable(catalogue, cache / f"predictions-{facts.key[:12]}", facts.key, exclusive)
     chosen = ReviewSettings(settings.reviewer, settings.blinded, settings.seed)
     bench = Workbench(
         catalogue,
         predictions,
         facts,
-        ReviewBook(settings.reviews),
+        ReviewBook(settings.reviews, classes),
         load_signer(settings.reviews),
         chosen,
         predictor,
@@ -272,7 +275,7 @@ def open_workbench(settings: ServerSettings, predictor: "Predictor") -> "Workben
     bench.model_watch, bench.data_watch = predictor.watch, DataWatch(catalogue)
     bench.data_watch.start()
     if settings.review_list is not None:
-        rows = read_review_list(settings.review_list, catalogue.names)
+        rows = read_review_list(settings.review_list, catalogue.names, classes)
         show_only(bench, [(catalogue.row_of_name[name], abbreviation) for name, abbreviation in rows])
     predictor.find_background_task = bench.find_background_task
     predictor.wake()

@@ -6,10 +6,16 @@ from dataclasses import fields, replace
 from typing import Any
 
 from ecg.commands.options import SourceClasses, without_none
-from ecg.data.labels import select_scored
-from ecg.evaluation.metrics import WeightTable, load_own_weights
+from ecg.data.class_tables import ClassTable, WeightTable
+from ecg.data.labels import CHALLENGE_CLASSES, load_own_classes, load_own_weights
 from ecg.models.decision import ARGMAX, HALVES, VOTE
-from ecg.systems.label_cleaning import CleaningSettings, ConflatedClasses, PartiallyLabelledSource, check_classes
+from ecg.systems.label_cleaning import (
+    CleaningSettings,
+    ConflatedClasses,
+    PartiallyLabelledSource,
+    check_trained_classes,
+)
+from ecg.systems.own_classes import use_classes
 from ecg.systems.recipes import (
     ABLATIONS,
     CAI2021,
@@ -54,22 +60,24 @@ def with_early_gains(settings: Settings) -> Settings:
     return replace(settings, views=tuple(views))
 
 
-def training_settings(arguments: argparse.Namespace) -> Settings:
+def training_settings(arguments: argparse.Namespace, classes: ClassTable | None = None) -> Settings:
     """Return the settings of a system, changed by the options of `add_settings`.
 
     Args:
         arguments: The parsed options.
+        classes: The classes; None: those of the option --classes.
 
     Raises:
         ValueError: The system is unknown, or an option does not apply to it.
     """
-    settings = find_system(arguments.system)
+    recipe, classes = find_system(arguments.system), classes or read_classes(arguments)
+    settings = choose_class_table(recipe, classes)
     settings = with_early_gains(settings) if arguments.early_gains else settings
     check_options_apply(settings, arguments)
     check_omission_classes(arguments.omission, [settings])
     training = without_none(**{name: getattr(arguments, name)
                                for name in ("epochs", "batch", "averaging", "precision")})  # fmt: skip
-    names = ("seed", "resamples", "hours", "fallback", "source_masks", "keep_stages", "decision")
+    names = ("seed", "resamples", "hours", "source_masks", "keep_stages", "decision")
     # Folds replace a system's splits, and splits its folds.
     parts = {name: getattr(arguments, name) for name in ("folds", "splits", "validation_fold")}
     parts = parts if any(parts.values()) else {}
@@ -78,8 +86,9 @@ def training_settings(arguments: argparse.Namespace) -> Settings:
         **parts,
         **without_none(**{name: getattr(arguments, name) for name in names},
                        lead_sets=arguments.leads and tuple(dict.fromkeys(arguments.leads)),
-                       answer_pairs=arguments.imply and tuple(arguments.imply),
-                       weights=read_own_weights(arguments),
+                       fallback=arguments.fallback and find_class("--fallback", arguments.fallback, classes),
+                       answer_pairs=find_pairs(arguments.imply, classes),
+                       weights=read_own_weights(arguments, classes),
                        augmentations=arguments.augment and tuple(dict.fromkeys(arguments.augment)),
                        initial_model=arguments.init and str(arguments.init.resolve())),
         pretraining=pretraining_settings(settings.pretraining, arguments),
@@ -88,7 +97,7 @@ def training_settings(arguments: argparse.Namespace) -> Settings:
     )  # fmt: skip
     changed = change_training(changed, training)
     sizes = without_none(width=arguments.width, depth=arguments.depth)
-    return set_labelled_classes(resize_networks(changed, sizes), arguments.omission, adds_labels(settings))
+    return set_labelled_classes(resize_networks(changed, sizes), arguments.omission, adds_labels(recipe))
 
 
 def change_training(settings: Settings, changes: dict[str, Any]) -> Settings:
@@ -134,16 +143,51 @@ def pretraining_settings(
     return pretraining
 
 
-def read_own_weights(arguments: argparse.Namespace) -> WeightTable | None:
-    """Read the weights of the option --weights; None if they are the Challenge's.
+def read_classes(arguments: argparse.Namespace) -> ClassTable:
+    """Read the classes of the option --classes; those of the Challenge without it.
+
+    Raises:
+        ValueError: The file cannot be read, or is no table of classes.
+    """
+    return load_own_classes(arguments.classes) if arguments.classes else CHALLENGE_CLASSES
+
+
+def choose_class_table(settings: Settings, classes: ClassTable) -> Settings:
+    """Return a system for a table of classes; its own settings for its own table."""
+    return settings if classes == settings.class_table else use_classes(settings, classes)
+
+
+def find_class(option: str, text: str, classes: ClassTable) -> str:
+    """Return the abbreviation that an option gives in any case.
+
+    Raises:
+        ValueError: The table has no such class.
+    """
+    try:
+        return classes.find_name(text)
+    except ValueError as error:
+        raise ValueError(f"argument {option}: {error}") from None
+
+
+def find_pairs(pairs: Sequence[tuple[str, str]] | None, classes: ClassTable) -> tuple[tuple[str, str], ...] | None:
+    """Return the abbreviations of the option --imply, or None without it."""
+    if not pairs:
+        return None
+    return tuple((find_class("--imply", first, classes), find_class("--imply", second, classes))
+                 for first, second in pairs)  # fmt: skip
+
+
+def read_own_weights(arguments: argparse.Namespace, classes: ClassTable) -> WeightTable | None:
+    """Read the weights of the option --weights; None if the classes have the same.
 
     Args:
         arguments: The parsed options.
+        classes: The classes.
 
     Raises:
         ValueError: The file cannot be read, or is not a table of the scored classes.
     """
-    return load_own_weights(arguments.weights) if arguments.weights else None
+    return load_own_weights(arguments.weights, classes) if arguments.weights else None
 
 
 def check_options_apply(settings: Settings, arguments: argparse.Namespace) -> None:
@@ -180,9 +224,9 @@ def check_omission_classes(omissions: Iterable[SourceClasses], systems: Iterable
     Raises:
         ValueError: No system predicts a class.
     """
-    predicted = dict.fromkeys(name for system in systems for name in select_scored(system.classes))
+    predicted = dict.fromkeys(name for system in systems for name in system.class_table.select_scored(system.classes))
     for _, classes in omissions:
-        check_classes(classes, predicted)
+        check_trained_classes(classes, predicted)
 
 
 def cleaning_settings(settings: CleaningSettings, arguments: argparse.Namespace) -> CleaningSettings:
@@ -218,7 +262,7 @@ def set_labelled_classes(settings: Settings, given: Sequence[SourceClasses], rel
     Raises:
         ValueError: A source is given twice.
     """
-    predicted, gate = select_scored(settings.classes), settings.gate
+    predicted, gate = settings.class_table.select_scored(settings.classes), settings.gate
     given = [(source, tuple(name for name in classes if name in predicted)) for source, classes in given]
     rules = merge_labelled_classes(settings.cleaning.partially_labelled, given, relabel)
     gate = gate and replace(gate, classes=dict(given).get(gate.source, gate.classes))

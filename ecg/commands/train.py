@@ -5,13 +5,14 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
 
 from ecg.commands.reproduction import describe_start
+from ecg.data.class_tables import ClassTable
 from ecg.data.corrections import Corrections, describe_corrections, fingerprint_corrections, load_corrections
 from ecg.data.leads import LEAD_SETS
 from ecg.data.patients import (
@@ -56,7 +57,8 @@ OUTPUT_PATTERNS = ("*_leads.json", "*_leads*.weights.h5", MODEL_CARD, REPORT_FOL
 # Names in messages of those manifest entries that are too long to show.
 UNSHOWN = {"records": "other recordings", "recordings": "other recordings", "patients": "other groups of recordings",
            "published_folds": "other published folds", "weights": "other weights of the metric",
-           "corrections": "other corrections of labels"}  # fmt: skip
+           "corrections": "other corrections of labels",
+           **{f"class_table.{field.name}": "other classes" for field in fields(ClassTable)}}  # fmt: skip
 NOT_IN_FINGERPRINT = ("hours", "keep_stages")  # settings that may differ when a run is resumed
 
 
@@ -109,7 +111,7 @@ def train(
     folds = find_published_folds(data, paths) if not groups else {}
     manifest["published_folds"] = fingerprint(folds) if folds else None
     manifest["patients"] = None if patients is None else fingerprint(number_patients(names, patients))
-    votes = load_corrections(corrections, names) if corrections and names else None
+    votes = load_corrections(corrections, names, settings.class_table) if corrections and names else None
     manifest["corrections"] = fingerprint_corrections(votes)
     check_writable(model)
     check_model_folder(model, manifest)
@@ -152,7 +154,7 @@ def run_training(
     LOGGER.info(f"Keras {keras.version()} on {keras.backend.backend()}, {', '.join(keras.distribution.list_devices())}")
     LOGGER.info(describe_settings(settings))
     if settings.weights is not None:
-        LOGGER.info("thresholds, decisions and scores use your own weights, not the Challenge's")
+        LOGGER.info("thresholds, decisions and scores use your own weights")
     stores = prepare_stores(inputs.data, model, settings, manifest, executor)
     is_complete = all(model_files(model, count)[1].exists() for count in settings.lead_sets)
     if is_complete and FINISHED in read_manifest(model / MANIFEST):
@@ -211,7 +213,7 @@ def prepare_stores(data: Path, model: Path, settings: Settings, manifest: dict[s
 
     The digests of the recordings are added to the manifest.
     """
-    stores = build_stores(data, model / STAGES, settings.preparations, executor)
+    stores = build_stores(data, model / STAGES, settings.preparations, executor, settings.class_table)
     check_trainable(data, list(stores.values())[-1], settings.classes)
     manifest["recordings"] = [store.digest for store in stores.values()]
     raise_if_different(manifest_differences(model / MANIFEST, manifest), model)

@@ -103,16 +103,17 @@ def add_compare_command(commands: Commands) -> None:
         from ecg.training.trainer import TrainingError
 
         with reported(ValueError):
-            systems = settings.find_systems(arguments.systems or SYSTEMS)
+            recipes, classes = settings.find_systems(arguments.systems or SYSTEMS), settings.read_classes(arguments)
+            systems = tuple(settings.choose_class_table(recipe, classes) for recipe in recipes)
             settings.check_omission_classes(arguments.omission, systems)
             systems = tuple(
-                settings.set_labelled_classes(system, arguments.omission, settings.adds_labels(system))
-                for system in systems
+                settings.set_labelled_classes(system, arguments.omission, settings.adds_labels(recipe))
+                for system, recipe in zip(systems, recipes, strict=True)
             )
             systems = tuple(map(settings.with_early_gains, systems)) if arguments.early_gains else systems
             names = ("folds", "leave_out", "hours", "width", "depth", "epochs", "batch", "precision", "seed")
             leads = arguments.leads and tuple(dict.fromkeys(arguments.leads))
-            weights = settings.read_own_weights(arguments)
+            weights = settings.read_own_weights(arguments, classes)
             given = without_none(lead_sets=leads, weights=weights, **{name: getattr(arguments, name) for name in names})
             protocol = Protocol(systems, **given)
         expected = (RecordError, TrainingError, NeuroKitMissing)
@@ -133,20 +134,23 @@ def add_evaluate_command(commands: Commands) -> None:
         labels="folder of headers with labels, which may be in folders below it",
         outputs="folder of the output files that test_model.py has written for them",
     )
+    options.add_classes(parser, "which are scored instead of the Challenge's")
     options.add_weights(parser, "for the Challenge metric")
     options.add_corrections_option(parser, "the verdicts of most reviewers replace the labels of the headers")
 
     def run(arguments: argparse.Namespace) -> None:
         from ecg.data.headers import RecordError
-        from ecg.evaluation.metrics import build_weight_array, load_own_weights, metric_name
+        from ecg.data.labels import CHALLENGE_CLASSES, load_own_classes, load_own_weights
+        from ecg.evaluation.metrics import metric_name
         from ecg.evaluation.outputs import format_scores, score_outputs
 
         with reported(ValueError):
-            weights = load_own_weights(arguments.weights) if arguments.weights else None
+            classes = load_own_classes(arguments.classes) if arguments.classes else CHALLENGE_CLASSES
+            weights = load_own_weights(arguments.weights, classes) if arguments.weights else None
         with reported(RecordError):
-            scores = score_outputs(arguments.labels, arguments.outputs, build_weight_array(weights),
-                                   arguments.corrections)  # fmt: skip
-            print(format_scores(scores, metric_name(weights))[0])
+            scores = score_outputs(arguments.labels, arguments.outputs, classes.make_weight_array(weights),
+                                   arguments.corrections, classes)  # fmt: skip
+            print(format_scores(scores, metric_name(weights, classes))[0])
 
     parser.set_defaults(run=run)
 

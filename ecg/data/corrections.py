@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ecg.data.class_tables import ClassTable
 from ecg.data.headers import RecordError
-from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX
+from ecg.data.labels import CHALLENGE_CLASSES
 from ecg.data.reviews import ABSENT, PRESENT, UNDECIDED, UNSURE, VERDICT_NAMES, Review, Verdict, read_reviews
 from ecg.runtime.cache import fingerprint
 from ecg.runtime.console import abbreviated_list, describe_error, log_wrapped, pluralise
@@ -46,12 +47,12 @@ Corrections = Mapping[tuple[str, str], LabelVotes]  # by name of the recording a
 
 @dataclass(frozen=True)
 class ReviewedLabels:
-    """Verdicts on the labels of N recordings.
+    """Verdicts on the labels of N recordings, for C classes.
 
     Attributes:
-        verdicts: Verdict of the majority: PRESENT, ABSENT, UNSURE or UNDECIDED, (N, 26) int8.
-        votes: Numbers of reviewers, in the order of LabelVotes, (N, 26, 3) int16.
-        labels: Labels of the headers, (N, 26) bool.
+        verdicts: Verdict of the majority: PRESENT, ABSENT, UNSURE or UNDECIDED, (N, C) int8.
+        votes: Numbers of reviewers, in the order of LabelVotes, (N, C, 3) int16.
+        labels: Labels of the headers, (N, C) bool.
     """
 
     verdicts: np.ndarray
@@ -64,16 +65,19 @@ class ReviewedLabels:
 
     @property
     def is_changed(self) -> np.ndarray:
-        """Mask of the labels that the verdicts change, (N, 26) bool."""
+        """Mask of the labels that the verdicts change, (N, C) bool."""
         return correct_labels(self.labels, self.verdicts) != self.labels
 
 
-def load_corrections(folder: str | Path, names: Iterable[str]) -> dict[tuple[str, str], LabelVotes]:
+def load_corrections(
+    folder: str | Path, names: Iterable[str], classes: ClassTable = CHALLENGE_CLASSES
+) -> dict[tuple[str, str], LabelVotes]:
     """Load the verdicts of all reviewers on recordings, and log what cannot be used.
 
     Args:
         folder: Folder of the reviews (`ecg.data.reviews`).
         names: Names of all recordings of a data folder: their paths below it without extension.
+        classes: The classes; a review of another class is malformed.
 
     Returns:
         The votes on each reviewed class of these recordings.
@@ -83,7 +87,7 @@ def load_corrections(folder: str | Path, names: Iterable[str]) -> dict[tuple[str
     """
     names = list(names)
     try:
-        reviews = read_reviews(folder)
+        reviews = read_reviews(folder, classes=classes)
     except (OSError, ValueError) as error:
         reason = describe_error(error).removeprefix(f"{folder}: ")
         raise RecordError(f"{folder}: reviews cannot be read: {reason}") from error
@@ -119,20 +123,23 @@ def fingerprint_corrections(corrections: Corrections | None) -> str | None:
     return fingerprint(sorted((*key, votes.verdict) for key, votes in corrections.items()))
 
 
-def match_corrections(corrections: Corrections, names: Sequence[str], labels: np.ndarray) -> ReviewedLabels:
+def match_corrections(
+    corrections: Corrections, names: Sequence[str], labels: np.ndarray, classes: ClassTable = CHALLENGE_CLASSES
+) -> ReviewedLabels:
     """Arrange corrections by recording and class.
 
     Args:
         corrections: The votes; those on other recordings are ignored.
         names: Names of N recordings.
-        labels: Labels of their headers, (N, 26) bool.
+        labels: Labels of their headers, (N, C) bool.
+        classes: The classes.
     """
     rows = {name: row for row, name in enumerate(names)}
     verdicts = np.full(labels.shape, UNDECIDED, np.int8)
     counts = np.zeros((*labels.shape, len(LabelVotes._fields)), np.int16)
     for (record, abbreviation), votes in corrections.items():
         if record in rows:
-            cell = rows[record], CLASS_INDEX[abbreviation]
+            cell = rows[record], classes.index[abbreviation]
             verdicts[cell], counts[cell] = votes.verdict.number, votes
     return ReviewedLabels(verdicts, counts, labels)
 
@@ -141,8 +148,8 @@ def correct_labels(labels: np.ndarray, verdicts: np.ndarray | None) -> np.ndarra
     """Replace labels by the verdicts present and absent.
 
     Args:
-        labels: (N, 26) bool, not changed.
-        verdicts: (N, 26); None: there are none.
+        labels: (N, C) bool, not changed.
+        verdicts: (N, C); None: there are none.
     """
     if verdicts is None:
         return labels
@@ -168,12 +175,14 @@ def describe_corrections(reviewed: ReviewedLabels) -> str:
             f"{'; '.join(parts)}; {(reviewed.verdicts == UNSURE).sum():,} unsure.")  # fmt: skip
 
 
-def correction_table(reviewed: ReviewedLabels, names: Sequence[str]) -> list[tuple]:
+def correction_table(
+    reviewed: ReviewedLabels, names: Sequence[str], classes: ClassTable = CHALLENGE_CLASSES
+) -> list[tuple]:
     """List the reviewed labels of recordings of these names, with the votes."""
     header = ("record", "class", "label of the header", "verdict", *VERDICT_NAMES.values())
     return [
         header,
-        *((str(names[row]), ABBREVIATIONS[column], VERDICT_NAMES[int(reviewed.labels[row, column])],
+        *((str(names[row]), classes.abbreviations[column], VERDICT_NAMES[int(reviewed.labels[row, column])],
          VERDICT_NAMES[int(reviewed.verdicts[row, column])], *reviewed.votes[row, column].tolist())
         for row, column in np.argwhere(reviewed.verdicts != UNDECIDED).tolist()),
     ]  # fmt: skip

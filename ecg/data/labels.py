@@ -1,63 +1,46 @@
-"""The 26 scored classes, the other diagnoses, and the source databases.
+"""The Challenge's classes, the other diagnoses, and the source databases.
 
-A class has an index, its position in ``weights.csv``. Codes are SNOMED CT codes, as strings.
-Origin of the tables: the PhysioNet/CinC Challenge 2021 (dx_mapping_scored.csv and dx_mapping_unscored.csv).
+Origin of the tables: the PhysioNet/CinC Challenge 2021 (dx_mapping_scored.csv, dx_mapping_unscored.csv and
+weights.csv). Codes are SNOMED CT codes, as strings.
 """
 
-import csv
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
+from ecg.data.class_files import WEIGHTS, load_class_weights, read_class_table, read_diagnoses
+from ecg.data.class_tables import UNDIAGNOSED, ClassTable, Diagnosis, WeightTable
 from ecg.data.ptb_xl import RECORD_NAME, STATEMENT, SUPERCLASS
 
-
-class Diagnosis(NamedTuple):
-    """A diagnosis.
-
-    Attributes:
-        abbreviation: The Challenge's abbreviation.
-        codes: Its code, or several equivalent ones.
-        name: Its name.
-    """
-
-    abbreviation: str
-    codes: tuple[str, ...]
-    name: str
-
-
-def _read_diagnoses(file: str) -> tuple[Diagnosis, ...]:
-    """Read a table beside this module; '|' separates equivalent codes."""
-    with open(Path(__file__).with_name(file), newline="") as table:
-        rows = list(csv.reader(table))[1:]
-    return tuple(Diagnosis(abbreviation, tuple(codes.split("|")), name) for codes, abbreviation, name in rows)
-
-
-SCORED = _read_diagnoses("scored.csv")
+FOLDER = Path(__file__).parent  # of the tables
 # Additional classes: the Challenge does not score them, but some of the published systems predict them.
 ADDITIONAL_CLASSES = (
     Diagnosis("STD", ("429622005",), "ST depression"),
     Diagnosis("STE", ("164931005",), "ST elevation"),
 )
-ABBREVIATIONS = tuple(diagnosis.abbreviation for diagnosis in SCORED)
-CLASS_INDEX = {abbreviation: index for index, abbreviation in enumerate(ABBREVIATIONS)}
-
 # Fewer than 700 recordings in the public training data: the default system never trains nor predicts them.
 DROPPED = ("BBB", "Brady", "LPR", "PRWP")
-TRAINED = np.array([index for index, name in enumerate(ABBREVIATIONS) if name not in DROPPED])
-TRAINED_CLASSES = tuple(ABBREVIATIONS[index] for index in TRAINED)
-
 # Ventricular ectopic beats are not scored; training counts them as premature ventricular contractions.
-MERGED = {"164884008": "PVC"}
-EVALUATED_CLASS_OF_CODE = {code: index for index, diagnosis in enumerate(SCORED) for code in diagnosis.codes}
-CLASS_OF_CODE = EVALUATED_CLASS_OF_CODE | {code: CLASS_INDEX[abbreviation] for code, abbreviation in MERGED.items()}
-ADDITIONAL_CLASS_OF_CODE = {code: index for index, added in enumerate(ADDITIONAL_CLASSES) for code in added.codes}
+MERGED = (("164884008", "PVC"),)
 
-UNDIAGNOSED = ("unknown", "nan", "none", "n/a")  # words for no diagnosis, in any case
+
+def _read_challenge_classes() -> ClassTable:
+    """Read the 26 scored classes and the weights of the Challenge."""
+    classes = read_class_table(FOLDER / "scored.csv")
+    weights = load_class_weights(WEIGHTS, classes)
+    return replace(classes, additional=ADDITIONAL_CLASSES, merged=MERGED, untrained=DROPPED, weights=weights,
+                   metric="Challenge metric")  # fmt: skip
+
+
+CHALLENGE_CLASSES = _read_challenge_classes()
+# The same as constants, for what is about these classes alone.
+SCORED, ABBREVIATIONS = CHALLENGE_CLASSES.scored, CHALLENGE_CLASSES.abbreviations
+CLASS_INDEX, CLASS_OF_CODE = CHALLENGE_CLASSES.index, CHALLENGE_CLASSES.class_of_code
+TRAINED, TRAINED_CLASSES = CHALLENGE_CLASSES.trained, CHALLENGE_CLASSES.trained_classes
 
 # Headers of 2020 have abbreviations instead of codes. Equivalent codes have different ones.
 CODE_OF_TEXT = {
@@ -79,7 +62,7 @@ PROXY_SOURCE = "Georgia"  # its recordings are the most similar to the official 
 @cache
 def unscored_diagnoses() -> dict[str, Diagnosis]:
     """Return the diagnoses that the Challenge knows and does not score, by code."""
-    return {diagnosis.codes[0]: diagnosis for diagnosis in _read_diagnoses("unscored.csv")}
+    return {diagnosis.codes[0]: diagnosis for _, diagnosis in read_diagnoses(FOLDER / "unscored.csv")}
 
 
 @cache
@@ -97,57 +80,73 @@ def code_of(text: str) -> str:
     return text if text.isdigit() else _code_of_abbreviation().get(text.casefold(), text)
 
 
-def code_status(code: str) -> str:
-    """Return "scored", "unscored" or, if the Challenge does not know it, "unknown".
+def load_own_classes(path: str | Path) -> ClassTable:
+    """Read a table of your own classes.
 
-    Ventricular ectopic beats count as scored, because they are merged into a scored class. The codes of statements and
-    superclasses of PTB-XL count as unscored.
+    A code that is an abbreviation of the Challenge, such as NSR, is equivalent to its SNOMED CT code, because headers
+    may have either.
+
+    Args:
+        path: CSV file, see `read_diagnoses`.
+
+    Raises:
+        ValueError: See `read_class_table`; or two classes have equivalent codes.
     """
-    if code in CLASS_OF_CODE:
+
+    def add_codes(diagnosis: Diagnosis) -> Diagnosis:
+        return diagnosis._replace(codes=tuple(dict.fromkeys([*diagnosis.codes, *map(code_of, diagnosis.codes)])))
+
+    diagnoses = map(add_codes, read_class_table(Path(path)).scored)
+    try:
+        return ClassTable(tuple(diagnoses))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def load_own_weights(path: str | Path, classes: ClassTable = CHALLENGE_CLASSES) -> WeightTable | None:
+    """Read your own weights from a file like the Challenge's weights.csv.
+
+    Args:
+        path: CSV file, see `load_class_weights`.
+        classes: The classes.
+
+    Returns:
+        The weights in the order of the scored classes, C rows of C; None if they are those of the table of classes.
+
+    Raises:
+        ValueError: See `load_class_weights`.
+    """
+    weights = load_class_weights(Path(path), classes)
+    return None if np.array_equal(weights, classes.make_weight_array()) else weights
+
+
+def code_status(code: str, classes: ClassTable = CHALLENGE_CLASSES) -> str:
+    """Return "scored", "unscored", or "unknown" if the Challenge does not know it.
+
+    Merged codes count as scored. The codes of statements and superclasses of PTB-XL count as unscored.
+    """
+    if code in classes.class_of_code:
         return "scored"
-    is_known = code in unscored_diagnoses() or code.startswith((STATEMENT, SUPERCLASS))
+    is_listed = code in classes.additional_class_of_code or code in CLASS_OF_CODE or code in unscored_diagnoses()
+    is_known = is_listed or code.startswith((STATEMENT, SUPERCLASS))
     return "unscored" if is_known else "unknown"
 
 
-def find_diagnosis(code: str) -> Diagnosis:
+def find_diagnosis(code: str, classes: ClassTable = CHALLENGE_CLASSES) -> Diagnosis:
     """Return the diagnosis of a code; an unknown code is its own abbreviation."""
-    if code in CLASS_OF_CODE:
-        return SCORED[CLASS_OF_CODE[code]]
+    for table in (classes, CHALLENGE_CLASSES):
+        if code in table.class_of_code:
+            return table.scored[table.class_of_code[code]]
     return unscored_diagnoses().get(code, Diagnosis(code, (code,), ""))
-
-
-def encode(codes: Iterable[str]) -> np.ndarray:
-    """Return the scored classes that a recording's codes name: (26,) bool.
-
-    These are what networks are trained on. Ventricular ectopic beats count as premature ventricular contractions. Other
-    codes are ignored.
-    """
-    return _encode(codes, CLASS_OF_CODE, len(SCORED))
-
-
-def encode_as_scored(codes: Iterable[str]) -> np.ndarray:
-    """Return the classes of codes as the Challenge's evaluator has them: (26,) bool."""
-    return _encode(codes, EVALUATED_CLASS_OF_CODE, len(SCORED))
-
-
-def encode_additional(codes: Iterable[str]) -> np.ndarray:
-    """Return which of ADDITIONAL_CLASSES a recording's codes name: (2,) bool."""
-    return _encode(codes, ADDITIONAL_CLASS_OF_CODE, len(ADDITIONAL_CLASSES))
-
-
-def _encode(codes: Iterable[str], class_of_code: Mapping[str, int], count: int) -> np.ndarray:
-    row = np.zeros(count, bool)
-    row[[class_of_code[code] for code in codes if code in class_of_code]] = True
-    return row
 
 
 def select_labels(indices: np.ndarray, labels: np.ndarray, additional: np.ndarray) -> np.ndarray:
     """Select the labels of some classes.
 
     Args:
-        indices: Of K classes (see `class_indices`).
-        labels: Of the scored classes, (N, 26) bool.
-        additional: Of ADDITIONAL_CLASSES, (N, 2) bool.
+        indices: Of K classes (see `ClassTable.indices`).
+        labels: Of the scored classes, (N, C) bool.
+        additional: Of the additional classes, (N, A) bool.
 
     Returns:
         (N, K) bool.
@@ -162,55 +161,6 @@ def find_single_labels(indices: np.ndarray, labels: np.ndarray, additional: np.n
     The arguments are those of `select_labels`.
     """
     return select_labels(indices, labels, additional).sum(axis=1) == 1
-
-
-def class_indices(names: Iterable[str]) -> np.ndarray:
-    """Return the indices of classes among the scored, then the additional ones: (K,).
-
-    Args:
-        names: Abbreviations of K classes.
-    """
-    known = (*ABBREVIATIONS, *(diagnosis.abbreviation for diagnosis in ADDITIONAL_CLASSES))
-    return np.array([known.index(name) for name in names])
-
-
-def select_scored(names: Iterable[str]) -> tuple[str, ...]:
-    """Return the abbreviations that are those of scored classes, in their order."""
-    return tuple(name for name in names if name in CLASS_INDEX)
-
-
-def expand(values: np.ndarray, indices: np.ndarray = TRAINED) -> np.ndarray:
-    """Scatter values of classes over the scored ones: (..., K) to (..., 26).
-
-    Other classes get 0, and values of additional classes are dropped.
-    """
-    return scatter_to_all_classes(values, indices)[..., : len(SCORED)]
-
-
-def scatter_to_all_classes(values: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    """Scatter values over scored and additional classes: (..., K) to (..., 28)."""
-    values = np.asarray(values)
-    wide = np.zeros((*values.shape[:-1], len(SCORED) + len(ADDITIONAL_CLASSES)), values.dtype)
-    wide[..., indices] = values
-    return wide
-
-
-def add_implied_labels(labels: np.ndarray, pairs: Iterable[tuple[str, str]]) -> np.ndarray:
-    """Add the second class of each pair wherever the first is present.
-
-    Args:
-        labels: Labels or predictions (..., 26) bool, not changed.
-        pairs: Abbreviations, applied in their order.
-    """
-    labels = np.array(labels, bool)
-    for first, second in pairs:
-        labels[..., CLASS_INDEX[second]] |= labels[..., CLASS_INDEX[first]]
-    return labels
-
-
-def has_diagnosis(codes: Iterable[str]) -> bool:
-    """Return whether a header has a code; words such as Unknown are none."""
-    return any(code.isdigit() for code in codes)
 
 
 def select_diagnoses(codes: Iterable[str]) -> list[str]:

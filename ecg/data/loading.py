@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ecg.data import labels
+from ecg.data.class_tables import ClassTable
 from ecg.data.headers import Header, RecordError, read_header
 from ecg.data.leads import LEADS, describe_missing_leads, lead_indices
 from ecg.data.preprocessing import PreparedSignal, Repair, crop_to_max_duration, encode_demographics, preprocess
@@ -42,7 +43,7 @@ class LoadedRecording(NamedTuple):
         repairs: What was repaired.
         reason: Why the recording cannot be used.
         row: Its row of the index, with the full path as `paths`; None if the recording cannot be used.
-        unknown_codes: Codes that the Challenge does not know.
+        unknown_codes: Codes that neither the classes nor the Challenge know.
     """
 
     path: Path
@@ -55,15 +56,23 @@ class LoadedRecording(NamedTuple):
     unknown_codes: tuple[str, ...] = ()
 
 
-def load_training_recording(path: Path, preparation: Preprocessing = DEFAULT_PREPROCESSING) -> LoadedRecording:
+def load_training_recording(
+    path: Path,
+    preparation: Preprocessing = DEFAULT_PREPROCESSING,
+    classes: ClassTable = labels.CHALLENGE_CLASSES,
+) -> LoadedRecording:
     """Read and preprocess a recording for training; discarded sources are excluded."""
     source = labels.source_of(path.stem)
     if source in labels.DISCARDED_SOURCES:
         return LoadedRecording(path, reason=f"source {source} is not trained on")
-    return load_recording(path, preparation)
+    return load_recording(path, preparation, classes)
 
 
-def load_recording(path: Path, preparation: Preprocessing = DEFAULT_PREPROCESSING) -> LoadedRecording:
+def load_recording(
+    path: Path,
+    preparation: Preprocessing = DEFAULT_PREPROCESSING,
+    classes: ClassTable = labels.CHALLENGE_CLASSES,
+) -> LoadedRecording:
     """Read and preprocess the recording of a header; faults raise no error."""
     loaded = LoadedRecording(path)
     try:
@@ -72,7 +81,7 @@ def load_recording(path: Path, preparation: Preprocessing = DEFAULT_PREPROCESSIN
         integers, warnings = read_raw_signal(path, header)
     except (RecordError, OSError) as error:
         return loaded._replace(reason=describe_error(error))
-    loaded = prepare_recording(path, header, integers, preparation)
+    loaded = prepare_recording(path, header, integers, preparation, classes=classes)
     return loaded._replace(repairs=(*(Repair(warning, (), 1) for warning in warnings), *loaded.repairs))
 
 
@@ -82,6 +91,7 @@ def prepare_recording(
     integers: np.ndarray,
     preparation: Preprocessing = DEFAULT_PREPROCESSING,
     leads: Sequence[str] = LEADS,
+    classes: ClassTable = labels.CHALLENGE_CLASSES,
 ) -> LoadedRecording:
     """Preprocess a recording that has been read; faults raise no error.
 
@@ -91,6 +101,7 @@ def prepare_recording(
         integers: Stored integers, (L, n).
         preparation: How the signal is preprocessed.
         leads: Names of the leads that are needed, in the standard order. The others are 0.
+        classes: The classes of its labels.
     """
     loaded = LoadedRecording(path, header, integers)
     try:
@@ -101,14 +112,14 @@ def prepare_recording(
         needed, microvolts = microvolts, np.zeros((len(microvolts), len(LEADS)), microvolts.dtype)
         microvolts[:, lead_indices(leads)] = needed
     codes = [code for code in header.codes if code.casefold() not in labels.UNDIAGNOSED]
-    statuses = [labels.code_status(code) for code in codes]
+    statuses = [labels.code_status(code, classes) for code in codes]
     row = IndexRow(
         names=path.stem,
         paths=path.as_posix(),
         sources=labels.source_of(path.stem),
-        labels=labels.encode(header.codes),
-        as_scored=labels.encode_as_scored(header.evaluator_codes),
-        additional=labels.encode_additional(header.codes),
+        labels=classes.encode(header.codes),
+        as_scored=classes.encode_as_scored(header.evaluator_codes),
+        additional=classes.encode_additional(header.codes),
         demographics=encode_demographics(header.age, header.sex),
         undiagnosed=not {"scored", "unscored"} & set(statuses),
         lengths=len(microvolts),

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 import ecg
-from ecg.data.labels import CLASS_INDEX
+from ecg.data.class_tables import ClassTable
+from ecg.data.labels import CHALLENGE_CLASSES
 from ecg.data.record_names import escape_name, unescape_name
 from ecg.data.reviewers import find_review_files, review_path, reviewer_key, reviewer_of
 from ecg.runtime.console import abbreviated_list, escape_unprintable
@@ -70,7 +71,7 @@ class Review:
         reviewer: Name of the reviewer; `append_review` sets it.
 
     Raises:
-        ValueError: The class or the verdict is unknown, the comment too long, or the record has no name.
+        ValueError: The verdict is unknown, the comment too long, or the record has no name.
     """
 
     record: str
@@ -85,8 +86,6 @@ class Review:
     def __post_init__(self) -> None:
         if not self.record or "\0" in self.record:
             raise ValueError(f"record {self.record!r}: expected the name of a record")
-        if self.abbreviation not in CLASS_INDEX:
-            raise ValueError(f"class {self.abbreviation!r}: expected one of {', '.join(CLASS_INDEX)}")
         if self.verdict not in VERDICTS:
             raise ValueError(f"verdict {self.verdict!r}: expected one of {', '.join(VERDICTS)}")
         if len(self.comment) > LONGEST_COMMENT:
@@ -211,7 +210,9 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def read_reviews(folder: str | Path, prefers_blinded: bool = False) -> list[Review]:
+def read_reviews(
+    folder: str | Path, prefers_blinded: bool = False, classes: ClassTable = CHALLENGE_CLASSES
+) -> list[Review]:
     """Read the last review by each reviewer of each class in each recording.
 
     Malformed lines are skipped, with a warning that gives their file, number and reason.
@@ -219,6 +220,7 @@ def read_reviews(folder: str | Path, prefers_blinded: bool = False) -> list[Revi
     Args:
         folder: Folder of the reviews.
         prefers_blinded: Whether the last blinded review counts, if there is one; see `select_last`.
+        classes: The classes; a line with another class is malformed.
 
     Returns:
         The reviews by reviewer, each reviewer's in the order of their first verdict on the class in the recording.
@@ -230,7 +232,7 @@ def read_reviews(folder: str | Path, prefers_blinded: bool = False) -> list[Revi
     files: dict[str, list[Path]] = {}
     for path in find_review_files(folder):
         files.setdefault(reviewer_key(path.stem), []).append(path)
-    merged = (merge_spellings({path: read_review_file(path) for path in paths}) for paths in files.values())
+    merged = (merge_spellings({path: read_review_file(path, classes) for path in paths}) for paths in files.values())
     return [review for reviews in merged for review in select_last(reviews, prefers_blinded).values()]
 
 
@@ -271,11 +273,14 @@ def merge_spellings(files: Mapping[Path, Sequence[Review]]) -> list[Review]:
     return reviews
 
 
-def read_review_file(path: Path, lock_seconds: float | None = None) -> list[Review]:
+def read_review_file(
+    path: Path, classes: ClassTable = CHALLENGE_CLASSES, lock_seconds: float | None = None
+) -> list[Review]:
     """Read all reviews of a file in their order; see `read_reviews`.
 
     Args:
         path: The file.
+        classes: The classes; a line with another class is malformed.
         lock_seconds: How long to wait for another program that has locked it; see `lock_file`.
 
     Raises:
@@ -290,7 +295,7 @@ def read_review_file(path: Path, lock_seconds: float | None = None) -> list[Revi
         try:
             cells = next(csv.reader([line], strict=True), [])
             if cells and tuple(cells) != COLUMNS:
-                reviews.append(_parse_review(cells, reviewer))
+                reviews.append(_parse_review(cells, reviewer, classes))
         except (csv.Error, ValueError) as error:
             _check_delimiter(path, number, line)
             malformed.append((number, str(error)))
@@ -301,27 +306,30 @@ def read_review_file(path: Path, lock_seconds: float | None = None) -> list[Revi
     return reviews
 
 
-def encode_reviews(reviews: Iterable[Review], names: Sequence[str]) -> dict[str, np.ndarray]:
+def encode_reviews(
+    reviews: Iterable[Review], names: Sequence[str], classes: ClassTable = CHALLENGE_CLASSES
+) -> dict[str, np.ndarray]:
     """Return the verdicts of each reviewer as an array.
 
     Args:
         reviews: What `read_reviews` returns.
         names: Names of N recordings; reviews of others are ignored.
+        classes: The C classes.
 
     Returns:
-        By reviewer PRESENT, ABSENT, UNSURE or UNDECIDED, (N, 26) int8.
+        By reviewer PRESENT, ABSENT, UNSURE or UNDECIDED, (N, C) int8.
     """
     rows = {name: row for row, name in enumerate(names)}
     verdicts: dict[str, np.ndarray] = {}
     for review in reviews:
         if review.reviewer not in verdicts:
-            verdicts[review.reviewer] = np.full((len(rows), len(CLASS_INDEX)), UNDECIDED, np.int8)
+            verdicts[review.reviewer] = np.full((len(rows), len(classes)), UNDECIDED, np.int8)
         if review.record in rows:
-            verdicts[review.reviewer][rows[review.record], CLASS_INDEX[review.abbreviation]] = review.verdict.number
+            verdicts[review.reviewer][rows[review.record], classes.index[review.abbreviation]] = review.verdict.number
     return verdicts
 
 
-def _parse_review(cells: Sequence[str], reviewer: str) -> Review:
+def _parse_review(cells: Sequence[str], reviewer: str, classes: ClassTable) -> Review:
     """Return the review of a line's cells.
 
     Raises:
@@ -332,6 +340,8 @@ def _parse_review(cells: Sequence[str], reviewer: str) -> Review:
     record, abbreviation, verdict, comment, time, version, blinded = map(restore_formula, cells)
     if blinded not in ("yes", "no"):
         raise ValueError(f"blinded {blinded!r}: expected yes or no")
+    if abbreviation not in classes.index:
+        raise ValueError(f"class {abbreviation!r}: expected one of {', '.join(classes.abbreviations)}")
     if not TIME_PATTERN.fullmatch(time):
         raise ValueError(f"time {time!r}: expected one such as 2026-01-31T12:00:00Z")
     return Review(

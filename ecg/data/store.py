@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from ecg.data import labels
+from ecg.data.class_tables import ClassTable, parse_class_table
 from ecg.data.corrections import Corrections, ReviewedLabels, correct_labels, match_corrections
 from ecg.data.headers import RecordError
+from ecg.data.labels import CHALLENGE_CLASSES, select_labels
 from ecg.data.loading import IndexRow, load_training_recording
 from ecg.data.preprocessing import Repair
 from ecg.data.records import require_records
@@ -32,15 +33,15 @@ INDEX = "index.npz"
 
 @dataclass(frozen=True)
 class Store:
-    """N recordings in microvolts, leads in the standard order.
+    """N recordings in microvolts, leads in the standard order, with their labels.
 
     Attributes:
         names: Paths of the headers without extension, relative to the data folder, (N,) str. They are unique.
         paths: Paths of the headers relative to the data folder, (N,) str.
         sources: Source databases, (N,) str.
-        labels: Scored classes to train on, (N, 26) bool.
-        as_scored: Scored classes by the Challenge's evaluator, (N, 26) bool.
-        additional: Additional classes, (N, 2) bool.
+        labels: Scored classes to train on, (N, C) bool.
+        as_scored: Scored classes by the Challenge's evaluator, (N, C) bool.
+        additional: Additional classes, (N, A) bool.
         demographics: Age and sex, (N, 5) float32 (`encode_demographics`).
         undiagnosed: Whether a header has no diagnosis that the Challenge knows, (N,) bool.
         lengths: Number of samples of each recording, (N,).
@@ -51,10 +52,11 @@ class Store:
         repaired: Name of a recording and what was repaired in it.
         digest: Hash of samples, names, labels, lengths and demographics.
         preparation: How the signals were preprocessed.
-        unknown_codes: Codes that the Challenge does not know, with their numbers of recordings.
+        unknown_codes: Codes that neither the classes nor the Challenge know, with their numbers of recordings.
         patients: Number of each recording's patient, (N,) int; None: each recording counts as a patient.
         folds: Published fold of each recording, from 1, (N,) int; 0: none. None: no folds are published.
         reviewed: Reviewers' verdicts, which have replaced labels; None: there are none.
+        classes: The C scored and A additional classes of the labels.
     """
 
     names: np.ndarray
@@ -77,6 +79,7 @@ class Store:
     patients: np.ndarray | None = None
     folds: np.ndarray | None = None
     reviewed: ReviewedLabels | None = None
+    classes: ClassTable = CHALLENGE_CLASSES
 
     def __len__(self) -> int:
         return len(self.names)
@@ -94,12 +97,12 @@ class Store:
 
     @property
     def verdicts(self) -> np.ndarray | None:
-        """Reviewers' verdicts, (N, 26) int8 (`ecg.data.reviews`), or None."""
+        """Reviewers' verdicts, (N, C) int8 (`ecg.data.reviews`), or None."""
         return None if self.reviewed is None else self.reviewed.verdicts
 
     def correct(self, corrections: Corrections) -> "Store":
         """Return a store with labels by reviewers' verdicts; its digest is another."""
-        reviewed = match_corrections(corrections, self.names.tolist(), self.labels)
+        reviewed = match_corrections(corrections, self.names.tolist(), self.labels, self.classes)
         return replace(self, reviewed=reviewed, labels=correct_labels(self.labels, reviewed.verdicts),
                        as_scored=correct_labels(self.as_scored, reviewed.verdicts),
                        digest=fingerprint(self.digest, reviewed.verdicts))  # fmt: skip
@@ -140,6 +143,7 @@ def build_store(
     folder: Path | str,
     executor: Executor = ALL_CORES,
     preparation: Preprocessing = DEFAULT_PREPROCESSING,
+    classes: ClassTable = CHALLENGE_CLASSES,
 ) -> Store:
     """Read, preprocess and store every recording of a data folder.
 
@@ -152,6 +156,7 @@ def build_store(
         folder: Folder for the store.
         executor: Reads and prepares the recordings.
         preparation: How the signals are preprocessed.
+        classes: The classes of the labels.
 
     Raises:
         FileNotFoundError: The data folder holds no header.
@@ -159,8 +164,8 @@ def build_store(
     """
     excluded: list[tuple[str, str]] = []
     paths = require_records(data, excluded)
-    load = partial(load_training_recording, preparation=preparation)
-    content = StoreContent(load, paths, hash_recordings(data, paths), preparation, data, excluded)
+    load = partial(load_training_recording, preparation=preparation, classes=classes)
+    content = StoreContent(load, paths, hash_recordings(data, paths), preparation, data, excluded, classes)
     return write_store(content, folder, executor, "reading")
 
 
@@ -220,6 +225,7 @@ def open_store(folder: Path | str, origin: str | None = None) -> Store:
         digest=digest,
         preparation=Preprocessing(**details["preparation"], band=band and tuple(band)),
         unknown_codes=tuple((code, count) for code, count in details["unknown_codes"]),
+        classes=parse_class_table(details["classes"]),
     )
 
 
@@ -246,7 +252,11 @@ def store_folder(folder: Path, preparation: Preprocessing) -> Path:
 
 
 def build_stores(
-    data: Path | str, folder: Path, preparations: Sequence[Preprocessing], executor: Executor = ALL_CORES
+    data: Path | str,
+    folder: Path,
+    preparations: Sequence[Preprocessing],
+    executor: Executor = ALL_CORES,
+    classes: ClassTable = CHALLENGE_CLASSES,
 ) -> dict[Preprocessing, Store]:
     """Build or open a store for each preprocessing, all of the same data folder.
 
@@ -255,6 +265,7 @@ def build_stores(
         folder: Folder that gets a folder for each store.
         preparations: Ways of preprocessing.
         executor: Reads and prepares the recordings.
+        classes: The classes of the labels.
 
     Returns:
         The stores by their preprocessing. They may exclude different recordings (see `intersect_stores`).
@@ -266,7 +277,7 @@ def build_stores(
     stores = {}
     for preparation in preparations:
         start = time.monotonic()
-        store = build_store(data, store_folder(folder, preparation), executor, preparation)
+        store = build_store(data, store_folder(folder, preparation), executor, preparation, classes)
         rate = "" if preparation == DEFAULT_PREPROCESSING else f" at {preparation.rate} Hz"
         LOGGER.info(f"{len(store):,} recordings stored{rate}, {len(store.excluded):,} excluded, "
                     f"{format_duration(time.monotonic() - start)}")  # fmt: skip
@@ -295,5 +306,5 @@ def check_trainable(data: Path | str, store: Store, classes: Sequence[str]) -> N
     """
     if len(store) < 2:
         raise RecordError(f"{data}: {store.names[0]} alone can be used, and training needs another to validate")
-    if not labels.select_labels(labels.class_indices(classes), store.labels, store.additional).any():
+    if not select_labels(store.classes.indices(classes), store.labels, store.additional).any():
         raise RecordError(f"{data}: none of {len(store):,} recordings has a diagnosis that is trained")

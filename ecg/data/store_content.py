@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from ecg.data.class_tables import ClassTable, write_class_table
 from ecg.data.headers import RecordError
+from ecg.data.labels import CHALLENGE_CLASSES
 from ecg.data.loading import IndexRow, LoadedRecording
 from ecg.data.preprocessing import Repair
 from ecg.data.ptb_xl import describe_database
@@ -30,6 +32,7 @@ class StoreContent:
         preparation: How the signals are preprocessed.
         data: Folder that the names of records are relative to.
         excluded: Name and reason of what is excluded already.
+        classes: The classes of the labels.
     """
 
     load: Callable[[Any], LoadedRecording]
@@ -38,11 +41,12 @@ class StoreContent:
     preparation: Preprocessing
     data: Path | str = ""
     excluded: Sequence[tuple[str, str]] = ()
+    classes: ClassTable = CHALLENGE_CLASSES
 
     @property
     def program(self) -> str:
-        """Hash of what turns an item into a recording: source code and preprocessing."""
-        return fingerprint(source_hash("data"), self.preparation)
+        """Hash of what makes a recording: source code, preprocessing and classes."""
+        return fingerprint(source_hash("data"), self.preparation, self.classes)
 
     @property
     def origin(self) -> str:
@@ -113,7 +117,8 @@ def join_shards(shards: Sequence[Shard], located: StoredAt, content: StoreConten
     used = [shard for shard in shards if len(shard.fields["lengths"])]  # empty arrays have no type
     fields = {name: np.concatenate([shard.fields[name] for shard in used])[rows] for name in IndexRow._fields}
     digests = np.concatenate([shard.digests for shard in shards])[entries]
-    details |= {"excluded": [*content.excluded, *details["excluded"]], "preparation": content.preparation}
+    details |= {"excluded": [*content.excluded, *details["excluded"]], "preparation": content.preparation,
+                "classes": write_class_table(content.classes)}  # fmt: skip
     return fields | {
         "shards": np.array([shard.name for shard in shards]),
         "shard_lengths": np.array([shard.starts[-1] for shard in shards]),

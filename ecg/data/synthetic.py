@@ -348,7 +348,7 @@ def replace_labels(
         vocabulary = list(labels.CPSC_LABELS)
     if source == "Ningbo" and settings.ningbo_flutter:
         vocabulary.remove("AF")
-    labelled = labels.encode(codes)
+    labelled = labels.CHALLENGE_CLASSES.encode(codes)
     chosen = np.flatnonzero(rng.random(len(codes)) < settings.wrong_labels)
     unused = [name for name in vocabulary if name not in findings and not labelled[labels.CLASS_INDEX[name]]]
     wrong, replaced = list(rng.permutation(unused)), list(codes)

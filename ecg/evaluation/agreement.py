@@ -1,6 +1,6 @@
 """Measure the agreement of reviewers, labels and models; sample wrong predictions.
 
-Verdicts are arrays (n_recordings, 26) of int8: PRESENT, ABSENT, UNSURE, or UNDECIDED if there is none. Agreement is
+Verdicts are arrays (n_recordings, C) of int8: PRESENT, ABSENT, UNSURE, or UNDECIDED if there is none. Agreement is
 Cohen's kappa (Cohen 1960) of the decisions that both raters made, with bootstrap intervals over recordings. Kappa of
 all classes together compares disagreements with those by chance within each class. Classes differ in how often they
 are present. In one table of all decisions raters would agree by that alone.
@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ecg.data.labels import ABBREVIATIONS
+from ecg.data.class_tables import ClassTable
+from ecg.data.labels import CHALLENGE_CLASSES
 from ecg.data.reviewers import LABELS, MODEL
 from ecg.data.reviews import ABSENT, PRESENT, UNDECIDED, UNSURE, Review, encode_reviews
 from ecg.evaluation.bootstrap import RESAMPLES, estimate_interval
@@ -44,7 +45,7 @@ class Rater:
 
     Attributes:
         name: Name for tables.
-        verdicts: (n_recordings, 26) int8.
+        verdicts: (n_recordings, C) int8.
         kind: REVIEWER, LABELS or MODEL.
     """
 
@@ -60,11 +61,11 @@ class PairAgreement:
     Attributes:
         first: Name of the first rater.
         second: Name of the second rater.
-        counts: Recordings by class and by verdicts of first and second, ABSENT then PRESENT, (26, 2, 2) int.
-        unsure: Recordings by class in which both gave a verdict, and at least one was unsure, (26,) int.
+        counts: Recordings by class and by verdicts of first and second, ABSENT then PRESENT, (C, 2, 2) int.
+        unsure: Recordings by class in which both gave a verdict, and at least one was unsure, (C,) int.
         kappa: Kappa of all classes together with its interval, (3,). Kappa is NaN if it is undefined. The interval is
             NaN if there are not enough decisions.
-        kappa_by_class: The same by class, (3, 26).
+        kappa_by_class: The same by class, (3, C).
     """
 
     first: str
@@ -76,12 +77,12 @@ class PairAgreement:
 
     @property
     def decisions(self) -> np.ndarray:
-        """Number of decisions that both made by class, (26,) int."""
+        """Number of decisions that both made by class, (C,) int."""
         return self.counts.sum(axis=(1, 2))
 
     @property
     def n_agreements(self) -> np.ndarray:
-        """Number of decisions on which both agree by class, (26,) int."""
+        """Number of decisions on which both agree by class, (C,) int."""
         return np.trace(self.counts, axis1=1, axis2=2)
 
 
@@ -94,12 +95,14 @@ class AgreementStudy:
         raters: The reviewers, then labels and models if they are compared.
         pairs: Agreement of each pair of raters.
         reviews: The reviews of these recordings.
+        classes: The C classes.
     """
 
     names: tuple[str, ...]
     raters: tuple[Rater, ...]
     pairs: tuple[PairAgreement, ...]
     reviews: tuple[Review, ...]
+    classes: ClassTable = CHALLENGE_CLASSES
 
     @property
     def reviewers(self) -> list[Rater]:
@@ -125,7 +128,8 @@ class AgreementStudy:
         verdicts = np.array([rater.verdicts for rater in self.reviewers])
         is_contested = (verdicts == PRESENT).any(axis=0) & (verdicts == ABSENT).any(axis=0)
         keys = [
-            (row, column, self.names[row], ABBREVIATIONS[column]) for row, column in np.argwhere(is_contested).tolist()
+            (row, column, self.names[row], self.classes.abbreviations[column])
+            for row, column in np.argwhere(is_contested).tolist()
         ]
         return [
             ContestedLabel(record, abbreviation, tuple(int(rater.verdicts[row, column]) for rater in self.raters),
@@ -138,11 +142,11 @@ def encode_verdicts(is_present: np.ndarray, is_known: np.ndarray) -> np.ndarray:
     """Return labels or predictions as verdicts.
 
     Args:
-        is_present: Whether a class is labelled or predicted, (n_recordings, 26) bool.
-        is_known: Whether it is known if the class is present, (n_recordings, 26) bool; else it is UNDECIDED.
+        is_present: Whether a class is labelled or predicted, (n_recordings, C) bool.
+        is_known: Whether it is known if the class is present, (n_recordings, C) bool; else it is UNDECIDED.
 
     Returns:
-        (n_recordings, 26) int8.
+        (n_recordings, C) int8.
     """
     return np.where(is_known, is_present, UNDECIDED).astype(np.int8)
 
@@ -249,12 +253,12 @@ def resample_cells(cells: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     recordings, and costs less.
 
     Args:
-        cells: 0 without a decision of both, else 1 + 2 x first + second, (n_recordings, 26).
+        cells: 0 without a decision of both, else 1 + 2 x first + second, (n_recordings, C).
         resamples: Number of bootstrap resamples.
         seed: Seed of the resamples.
 
     Returns:
-        Counts by class, first and second, (1 + resamples, 26, 2, 2) float64; first those of the recordings as they are.
+        Counts by class, first and second, (1 + resamples, C, 2, 2) float64; first those of the recordings as they are.
     """
     patterns, numbers = np.unique(cells, axis=0, return_counts=True)
     weights = np.zeros((1 + resamples, len(patterns)))
@@ -273,6 +277,7 @@ def build_study(
     predictions: Mapping[str, np.ndarray] | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    classes: ClassTable = CHALLENGE_CLASSES,
 ) -> AgreementStudy:
     """Compare reviewers with each other, with the labels and with models.
 
@@ -281,17 +286,18 @@ def build_study(
     Args:
         reviews: What `read_reviews` returns.
         names: Names of N recordings; reviews of others are ignored. None: those of all reviewed recordings.
-        labels: Labels of the headers as verdicts, (N, 26) int8; None: they are not compared.
-        predictions: Predicted classes of each model by its name, as verdicts, (N, 26) int8; None: there is no model.
+        labels: Labels of the headers as verdicts, (N, C) int8; None: they are not compared.
+        predictions: Predicted classes of each model by its name, as verdicts, (N, C) int8; None: there is no model.
         resamples: Number of bootstrap resamples.
         seed: Seed of the resamples.
+        classes: The C classes.
     """
     all_names = list(dict.fromkeys(review.record for review in reviews)) if names is None else list(names)
     is_reviewed = np.isin(all_names, list({review.record for review in reviews}))
     rows = np.flatnonzero(is_reviewed) if all_names else np.empty(0, int)
     chosen = [all_names[row] for row in rows.tolist()]
-    raters = [Rater(name, verdicts) for name, verdicts in encode_reviews(reviews, chosen).items()]
-    shape = len(chosen), len(ABBREVIATIONS)
+    raters = [Rater(name, verdicts) for name, verdicts in encode_reviews(reviews, chosen, classes).items()]
+    shape = len(chosen), len(classes)
     is_undecided = np.all([np.ones(shape, bool), *(rater.verdicts == UNDECIDED for rater in raters)], axis=0)
     compared = [] if labels is None else [Rater(LABELS, labels, LABELS)]
     compared += [Rater(name, verdicts, MODEL) for name, verdicts in (predictions or {}).items()]
@@ -299,7 +305,7 @@ def build_study(
     known = set(chosen)
     return AgreementStudy(
         tuple(chosen), tuple(raters), tuple(measure_agreement(raters, resamples, seed)),
-        tuple(review for review in reviews if review.record in known),
+        tuple(review for review in reviews if review.record in known), classes,
     )  # fmt: skip
 
 
@@ -311,8 +317,8 @@ def sample_errors(
     The order does not tell which is which.
 
     Args:
-        labels: Labelled classes, (n_recordings, 26) bool.
-        outputs: Classes that a model predicts, (n_recordings, 26) bool.
+        labels: Labelled classes, (n_recordings, C) bool.
+        outputs: Classes that a model predicts, (n_recordings, C) bool.
         class_index: Index of the class.
         n_positive: Number of false positives; all, if there are fewer.
         n_negative: Number of false negatives; all, if there are fewer.

@@ -10,9 +10,10 @@ from functools import partial
 
 import numpy as np
 
-from ecg.data.labels import ABBREVIATIONS
+from ecg.data.class_tables import ClassTable, WeightTable
+from ecg.data.labels import CHALLENGE_CLASSES
 from ecg.evaluation import metrics
-from ecg.evaluation.metrics import WeightTable, nan_mean
+from ecg.evaluation.metrics import nan_mean
 from ecg.evaluation.thresholds import HALF
 
 # Decisions: by optimised thresholds, by the system's own rule, by expected credit, and by 0.5 for all classes.
@@ -39,10 +40,10 @@ class SystemResult:
     Attributes:
         system: Name of the system.
         leads: Number of leads.
-        probabilities: (N, 26) float32, 0 for classes that the system does not know.
-        predictions: Classes predicted by the system's own rule, (N, 26) bool.
-        optimised: Classes predicted with thresholds searched on each fold's training recordings, (N, 26) bool.
-        by_credit: Classes predicted by expected credit, calibrated on each fold's training recordings, (N, 26) bool.
+        probabilities: (N, C) float32, 0 for classes that the system does not know.
+        predictions: Classes predicted by the system's own rule, (N, C) bool.
+        optimised: Classes predicted with thresholds searched on each fold's training recordings, (N, C) bool.
+        by_credit: Classes predicted by expected credit, calibrated on each fold's training recordings, (N, C) bool.
         parameters: Number of weights of all networks used for a prediction.
         training_seconds: Training time.
         prediction_seconds: Prediction time of one recording.
@@ -50,6 +51,7 @@ class SystemResult:
         networks: Number of networks trained for this lead set, mean over the folds.
         epochs: Sum of their epochs, mean over the folds.
         time_limited: Number of trainings in all folds that the time limit ended.
+        class_table: All C classes.
     """
 
     system: str
@@ -61,19 +63,20 @@ class SystemResult:
     parameters: int
     training_seconds: float
     prediction_seconds: float
-    classes: tuple[str, ...] = ABBREVIATIONS
+    classes: tuple[str, ...] = CHALLENGE_CLASSES.abbreviations
     networks: int = 0
     epochs: int = 0
     time_limited: int = 0
+    class_table: ClassTable = CHALLENGE_CLASSES
 
     @property
     def known_classes(self) -> np.ndarray:
-        """Mask of the classes that the system knows: (26,) bool."""
-        return np.isin(ABBREVIATIONS, self.classes)
+        """Mask of the classes that the system knows: (C,) bool."""
+        return np.isin(self.class_table.abbreviations, self.classes)
 
     @property
     def predictions_by_decision(self) -> list[np.ndarray]:
-        """Predicted classes by each of DECISION_NAMES: (N, 26) bool each."""
+        """Predicted classes by each of DECISION_NAMES: (N, C) bool each."""
         return [self.optimised, self.predictions, self.by_credit, self.probabilities >= HALF / 100]
 
 
@@ -82,11 +85,11 @@ class Comparison:
     """Results of systems on the same N recordings.
 
     Attributes:
-        labels: Labelled classes, (N, 26) bool.
+        labels: Labelled classes, (N, C) bool.
         sources: Source database of each recording, (N,) str.
         folds: Number of the fold in which each recording was held out, (N,) int.
         results: A result per system and lead set.
-        weights: Credit of each prediction in the metric; None: that of the Challenge.
+        weights: Credit of each prediction in the metric; None: that of the classes.
     """
 
     labels: np.ndarray
@@ -100,6 +103,11 @@ class Comparison:
         first = self.systems[0]
         indices = [index for index in self.indices_with_leads(result.leads) if self.results[index].system == first]
         return indices[0] if indices and result.system != first else None
+
+    @property
+    def class_table(self) -> ClassTable:
+        """All C classes."""
+        return self.results[0].class_table
 
     @property
     def lead_sets(self) -> list[int]:
@@ -121,7 +129,7 @@ class Comparison:
 
     @property
     def shared_classes(self) -> np.ndarray:
-        """Mask of the classes that all systems know: (26,) bool."""
+        """Mask of the classes that all systems know: (C,) bool."""
         return np.all([result.known_classes for result in self.results], axis=0)
 
 
@@ -131,7 +139,7 @@ class MetricTable:
 
     Attributes:
         overall: By metric, (3,) each.
-        by_class: By metric of CLASS_METRICS, (3, 26) each.
+        by_class: By metric of CLASS_METRICS, (3, C) each.
         by_source: By source the same as `overall`.
         by_fold: By fold the same as `overall`, but without intervals.
         differences: By metric, minus the first system with the same leads; None if there is no other.
@@ -154,7 +162,7 @@ def compute_metrics(comparison: Comparison, resamples: int = RESAMPLES, seed: in
         resamples: Number of bootstrap resamples.
         seed: Seed of the resamples.
     """
-    weights = metrics.build_weight_array(comparison.weights)
+    weights = comparison.class_table.make_weight_array(comparison.weights)
     credit = metrics.class_credit(comparison.labels, weights)
     counts = draw_resamples(len(comparison.labels), resamples, seed)
     table, samples = MetricTable([], [], [], [], []), []
@@ -219,26 +227,26 @@ def resample_metrics(
     Args:
         result: Predictions for N recordings.
         comparison: The comparison that it belongs to.
-        weights: Credit of each prediction, (26, 26), labels by row.
-        credit: `class_credit` of the labels, (N, 26).
+        weights: Credit of each prediction, (C, C), labels by row.
+        credit: `class_credit` of the labels, (N, C).
         rows: Mask of the recordings, (N,) bool.
         counts: `draw_resamples` of the N recordings.
 
     Returns:
-        By metric an array (1 + R,), and by "METRIC by class" (26, 1 + R). The first value is of the recordings as they
+        By metric an array (1 + R,), and by "METRIC by class" (C, 1 + R). The first value is of the recordings as they
         are, and bit-identical to the Challenge's evaluator.
     """
     selected = slice(None) if rows.all() else rows  # a slice spares copies
     labels, credit, probabilities = comparison.labels[selected], credit[selected], result.probabilities[selected]
     outputs = [decision[selected] for decision in result.predictions_by_decision]
     sizes = np.array([decision.sum(axis=1) for decision in outputs], np.float64)
-    shared = comparison.shared_classes
+    shared, sinus = comparison.shared_classes, comparison.class_table.sinus
     scores = [metrics.recording_scores(labels, decision, credit) for decision in outputs]
-    scores += [*metrics.inactive_and_perfect_scores(labels, credit)]
+    scores += [*metrics.inactive_and_perfect_scores(labels, credit, sinus)]
     chunks = []
     for chunk in [None, *counts]:
         if chunk is None:
-            challenge = np.array(metrics.challenge_scores(labels, outputs, weights))
+            challenge = np.array(metrics.challenge_scores(labels, outputs, weights, sinus))
             numbers = sizes.mean(axis=1)
         else:
             chunk = chunk[selected]

@@ -1,120 +1,27 @@
-"""The Challenge's metrics.
+"""The Challenge's metrics, for its classes or others.
 
-N recordings, C classes in the order of `weights.csv`. Labels and outputs are True for a class that is present; outputs
-are the classes that a system predicts. Source of the definitions: PhysioNet/CinC Challenge 2021 (Reyna et al. 2021).
+N recordings, C classes in the order of their table. Labels and outputs are True for a class that is present; outputs
+are the classes that a system predicts. The inactive system predicts only sinus rhythm, or nothing if the classes have
+no sinus rhythm. Source of the definitions: PhysioNet/CinC Challenge 2021 (Reyna et al. 2021).
 """
 
 import math
 from collections.abc import Iterable
 from functools import partial
-from itertools import zip_longest
-from pathlib import Path
 
 import numpy as np
 from scipy.sparse import csc_array, csr_array
 
-from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, EVALUATED_CLASS_OF_CODE
-from ecg.runtime.files import DELIMITERS, TableRow, read_table
+from ecg.data.class_tables import ClassTable, WeightTable
+from ecg.data.labels import CHALLENGE_CLASSES
 
-WEIGHTS = Path(__file__).with_name("weights.csv")
-SINUS = CLASS_INDEX["NSR"]  # the Challenge's inactive system predicts only sinus rhythm, and scores 0
+SINUS = CHALLENGE_CLASSES.sinus  # the Challenge's inactive system predicts only sinus rhythm, and scores 0
 COUNT_TYPE = np.int16  # type of counts (N, C), small because filling memory takes most of the time
-MAX_WEIGHT = 1e6  # of your own weights; sums of larger ones could lose digits
-MAX_WEIGHTS_BYTES = 2**24  # of a file of weights
-SAME_ORDER = "rows and columns have the same classes in the same order"
-
-WeightTable = tuple[tuple[float, ...], ...]  # weights of the scored classes, 26 rows of 26, labels by row
 
 
-def load_weights(path: Path = WEIGHTS) -> tuple[tuple[str, ...], np.ndarray]:
-    """Read a table of weights, the Challenge's by default.
-
-    Args:
-        path: CSV file, see `read_table`; the first row and the first column hold the classes.
-
-    Returns:
-        The classes as written ('A|B' for several codes) and the weights (C, C) float64. Row j, column k is the credit
-        for predicting class k if class j is true.
-
-    Raises:
-        ValueError: The file cannot be read, rows and columns are not the same classes in the same order, or an entry
-            is not a number. The message names the line.
-    """
-
-    def has_columns(cells: list[str]) -> bool:
-        return len(cells) > 1 and not any(delimiter in name for name in cells[1:] for delimiter in DELIMITERS)
-
-    header, *rows = read_table(path, has_columns, "codes of classes", MAX_WEIGHTS_BYTES, ValueError)
-    classes = tuple(header.cells[1:])
-    for name, row in zip_longest(classes, rows):
-        if row is None:
-            raise ValueError(f"{path}: no row of {name!r}; {SAME_ORDER}")
-        if row.cells[0] != name:
-            expected = "no further row" if name is None else f"the row of {name!r}"
-            raise ValueError(f"{path}, line {row.line}: expected {expected}, received {row.cells[0]!r}; {SAME_ORDER}")
-    return classes, np.array([_parse_numbers(path, row) for row in rows])
-
-
-def _parse_numbers(path: Path, row: TableRow) -> list[float]:
-    """Parse the numbers of a row, within MAX_WEIGHT."""
-    values = []
-    for cell in row.cells[1:]:
-        try:
-            values.append(float(cell))
-        except ValueError:
-            values.append(math.nan)
-        if not abs(values[-1]) <= MAX_WEIGHT:
-            limits = f"a number from {-MAX_WEIGHT:,.0f} to {MAX_WEIGHT:,.0f}"
-            raise ValueError(f"{path}, line {row.line}: expected {limits}, received {cell!r}")
-    return values
-
-
-def load_own_weights(path: Path) -> WeightTable | None:
-    """Read your own weights from a file like the Challenge's weights.csv.
-
-    The classes may be in any order. A class may have one of its codes, or several, separated by '|'.
-
-    Returns:
-        The weights in the order of the scored classes, 26 rows of 26; None if they are those of the Challenge.
-
-    Raises:
-        ValueError: A code is unknown, or a class is missing or there twice; or see `load_weights`.
-    """
-    names, weights = load_weights(path)
-    columns: dict[int, int] = {}  # by index of the class
-    for column, name in enumerate(names):
-        classes = {EVALUATED_CLASS_OF_CODE.get(code.strip()) for code in name.split("|")}
-        index = classes.pop()
-        if index is None or classes:
-            raise ValueError(f"{path}, first row: {name!r} is not a code of a scored class, nor several codes of one")
-        if columns.setdefault(index, column) != column:
-            raise ValueError(f"{path}, first row: {ABBREVIATIONS[index]} is there twice, as {name!r} and "
-                             f"{names[columns[index]]!r}")  # fmt: skip
-    if missing := [name for index, name in enumerate(ABBREVIATIONS) if index not in columns]:
-        raise ValueError(f"{path}, first row: no column for {', '.join(missing)}")
-    order = [columns[index] for index in range(len(ABBREVIATIONS))]
-    weights = weights[np.ix_(order, order)]
-    return None if np.array_equal(weights, build_weight_array()) else tuple(map(tuple, weights.tolist()))
-
-
-def metric_name(weights: WeightTable | None = None) -> str:
-    """Return the name of the metric with these weights, None for the Challenge's."""
-    return "Challenge metric" if weights is None else "metric with your own weights"
-
-
-def build_weight_array(table: WeightTable | None = None) -> np.ndarray:
-    """Return weights as an array (26, 26); those of the Challenge if there are none.
-
-    Raises:
-        ValueError: The table is not of the scored classes, or an entry is not a number within MAX_WEIGHT.
-    """
-    if table is None:
-        return load_weights()[1]
-    size = len(ABBREVIATIONS)
-    weights = np.array(table) if {len(row) for row in table} == {size} else np.empty(0)
-    if weights.shape != (size, size) or weights.dtype.kind not in "fi" or not (abs(weights) <= MAX_WEIGHT).all():
-        raise ValueError(f"weights: expected {size} rows of {size} numbers up to {MAX_WEIGHT:,.0f}")
-    return weights.astype(np.float64)
+def metric_name(weights: WeightTable | None = None, classes: ClassTable = CHALLENGE_CLASSES) -> str:
+    """Return the name of the metric with these weights, None for those of the classes."""
+    return classes.metric if weights is None else "metric with your own weights"
 
 
 def weighted_confusion(labels: np.ndarray, outputs: np.ndarray) -> np.ndarray:
@@ -145,13 +52,13 @@ def weighted_confusion(labels: np.ndarray, outputs: np.ndarray) -> np.ndarray:
     return sums.astype(np.float64, copy=False).reshape(n_classes, n_classes)
 
 
-def challenge_score(labels: np.ndarray, outputs: np.ndarray, weights: np.ndarray, sinus: int = SINUS) -> float:
+def challenge_score(labels: np.ndarray, outputs: np.ndarray, weights: np.ndarray, sinus: int | None = SINUS) -> float:
     """Return the Challenge metric of one system; see `challenge_scores`."""
     return challenge_scores(labels, [outputs], weights, sinus)[0]
 
 
 def challenge_scores(
-    labels: np.ndarray, outputs: Iterable[np.ndarray], weights: np.ndarray, sinus: int = SINUS
+    labels: np.ndarray, outputs: Iterable[np.ndarray], weights: np.ndarray, sinus: int | None = SINUS
 ) -> list[float]:
     """Return the Challenge metric of several systems.
 
@@ -162,19 +69,30 @@ def challenge_scores(
         labels: Labelled classes, (N, C) bool.
         outputs: Predicted classes of each system, (N, C) bool each.
         weights: Credit of each prediction, (C, C), labels by row. NaN is ignored.
-        sinus: Index of sinus rhythm.
+        sinus: Index of sinus rhythm, or None.
 
     Returns:
-        A score per system: 1 for the labels themselves, 0 for sinus rhythm alone in every recording, and 0 if both
-        have the same sum.
+        A score per system: 1 for the labels themselves, 0 for the inactive system, and 0 if both have the same sum.
     """
     labels = np.asarray(labels, bool)
-    inactive = np.zeros_like(labels)
-    inactive[:, sinus] = True
+    inactive = predict_inactive(labels, sinus)
     inactive_sum, perfect_sum, *sums = (
         float(np.nansum(weights * weighted_confusion(labels, predicted))) for predicted in (inactive, labels, *outputs)
     )
     return [(s - inactive_sum) / (perfect_sum - inactive_sum) if perfect_sum != inactive_sum else 0.0 for s in sums]
+
+
+def predict_inactive(labels: np.ndarray, sinus: int | None = SINUS) -> np.ndarray:
+    """Return the predictions of the inactive system for labels of this shape.
+
+    Args:
+        labels: (N, C) bool.
+        sinus: Index of sinus rhythm, which it predicts alone; None: it predicts nothing.
+    """
+    inactive = np.zeros_like(labels)
+    if sinus is not None:
+        inactive[:, sinus] = True
+    return inactive
 
 
 def class_credit(labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -195,10 +113,9 @@ def recording_scores(labels: np.ndarray, outputs: np.ndarray, credit: np.ndarray
     return np.einsum("nk,nk->n", credit, outputs) / np.maximum((labels | outputs).sum(axis=1), 1)
 
 
-def inactive_and_perfect_scores(labels: np.ndarray, credit: np.ndarray, sinus: int = SINUS) -> np.ndarray:
-    """Return the scores of recordings for sinus rhythm alone and for labels: (2, N)."""
-    inactive = np.zeros_like(labels)
-    inactive[:, sinus] = True
+def inactive_and_perfect_scores(labels: np.ndarray, credit: np.ndarray, sinus: int | None = SINUS) -> np.ndarray:
+    """Return the scores of recordings for the inactive system and for labels: (2, N)."""
+    inactive = predict_inactive(labels, sinus)
     return np.array([recording_scores(labels, outputs, credit) for outputs in (inactive, labels)])
 
 

@@ -10,15 +10,16 @@ from typing import Any
 
 import numpy as np
 
+from ecg.data.class_tables import ClassTable
 from ecg.data.corrections import correct_labels, load_corrections, match_corrections
 from ecg.data.headers import parse_codes
+from ecg.data.labels import CHALLENGE_CLASSES
 from ecg.data.ptb_xl import format_comments, select_resolution
 from ecg.data.records import is_header, record_name
 from ecg.evaluation.metrics import (
     accuracy,
     challenge_score,
     f_measures,
-    load_weights,
     metric_name,
     nan_mean,
     roc_and_pr_areas,
@@ -36,14 +37,16 @@ def score_outputs(
     output_directory: str | os.PathLike,
     weights: np.ndarray | None = None,
     corrections: str | Path | None = None,
+    classes: ClassTable = CHALLENGE_CLASSES,
 ) -> Scores:
     """Score the outputs for the label files of a folder.
 
     Args:
         label_directory: Folder of headers.
         output_directory: Folder of output files.
-        weights: Credit of each prediction in the metric, (26, 26), labels by row; that of the Challenge if None.
+        weights: Credit of each prediction in the metric, (C, C), labels by row; that of the classes if None.
         corrections: Folder of reviews (`ecg.data.reviews`), which replace the headers' labels. None: there are none.
+        classes: The classes that are scored.
 
     Returns:
         Classes, mean AUROC, mean AUPRC, AUROC of each class (C,), AUPRC of each class (C,), accuracy, mean F-measure,
@@ -53,19 +56,19 @@ def score_outputs(
         OSError: There are no label files, or no output file for one of them.
         RecordError: The corrections cannot be used.
     """
-    names, challenge_weights = load_weights()
-    class_of_code = {code: index for index, name in enumerate(names) for code in name.split("|")}
+    class_of_code, size = classes.evaluated_class_of_code, len(classes)
     label_files, output_files = find_files(label_directory, output_directory)
-    labels = load_labels(label_files, class_of_code, len(names))
+    labels = load_labels(label_files, class_of_code, size)
     if corrections is not None:
         records = [record_name(Path(file).relative_to(label_directory)) for file in label_files]
-        reviewed = match_corrections(load_corrections(corrections, records), records, labels)
+        votes = load_corrections(corrections, records, classes)
+        reviewed = match_corrections(votes, records, labels, classes)
         labels = correct_labels(labels, reviewed.verdicts)
-    outputs, scores = load_outputs(output_files, class_of_code, len(names))
+    outputs, scores = load_outputs(output_files, class_of_code, size)
     auroc, auprc = roc_and_pr_areas(labels, scores)
     measures = f_measures(labels, outputs)
     return (
-        ["|".join(sorted(name.split("|"))) for name in names],
+        ["|".join(sorted(diagnosis.codes)) for diagnosis in classes.scored],
         float(nan_mean(auroc)),
         float(nan_mean(auprc)),
         auroc,
@@ -73,7 +76,7 @@ def score_outputs(
         accuracy(labels, outputs),
         float(nan_mean(measures)),
         measures,
-        challenge_score(labels, outputs, challenge_weights if weights is None else weights),
+        challenge_score(labels, outputs, classes.make_weight_array() if weights is None else weights, classes.sinus),
     )
 
 

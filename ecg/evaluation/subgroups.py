@@ -1,11 +1,10 @@
 """Scores of a model on groups of recordings, with bootstrap intervals."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ecg.data.labels import SCORED
 from ecg.evaluation import metrics
 from ecg.evaluation.bootstrap import AUPRC, AUROC, Estimates, estimate_interval
 from ecg.evaluation.metrics import nan_mean
@@ -21,14 +20,15 @@ FEWEST_RECORDINGS, FEWEST_CLASSES = 30, 2
 
 @dataclass(frozen=True)
 class ScoredRecordings:
-    """Labels and predictions of N recordings; C classes, the 26 scored ones first.
+    """Labels and predictions of N recordings; C classes, the S scored ones first.
 
     Attributes:
         labels: Labelled classes, (N, C) bool.
         probabilities: Probability of each class, (N, C).
         outputs: Predicted classes, (N, C) bool.
         is_trained: Whether the model predicts a class, (C,) bool.
-        weights: Credit of each prediction in the metric, (26, 26), labels by row.
+        weights: Credit of each prediction in the metric, (S, S), labels by row.
+        sinus: Index of sinus rhythm, or None.
     """
 
     labels: np.ndarray
@@ -36,11 +36,12 @@ class ScoredRecordings:
     outputs: np.ndarray
     is_trained: np.ndarray
     weights: np.ndarray
+    sinus: int | None = metrics.SINUS
 
     def subset(self, rows: np.ndarray) -> "ScoredRecordings":
         """Return some of the recordings, by a mask or by indices."""
         labels, probabilities, outputs = (array[rows] for array in (self.labels, self.probabilities, self.outputs))
-        return ScoredRecordings(labels, probabilities, outputs, self.is_trained, self.weights)
+        return replace(self, labels=labels, probabilities=probabilities, outputs=outputs)
 
     @property
     def counted_classes(self) -> np.ndarray:
@@ -81,11 +82,13 @@ def _compute_scores(recordings: ScoredRecordings, counts: np.ndarray | None) -> 
 
 def _compute_metric(recordings: ScoredRecordings, counts: np.ndarray | None) -> np.ndarray:
     """Return the Challenge metric of the recordings, (1,), or in each resample, (R,)."""
-    labels, outputs = (array[:, : len(SCORED)] for array in (recordings.labels, recordings.outputs))
+    weights, sinus = recordings.weights, recordings.sinus
+    labels, outputs = (array[:, : len(weights)] for array in (recordings.labels, recordings.outputs))
     if counts is None:
-        return np.array([metrics.challenge_score(labels, outputs, recordings.weights)])
-    credit = metrics.class_credit(labels, recordings.weights)
-    scores = [metrics.recording_scores(labels, outputs, credit), *metrics.inactive_and_perfect_scores(labels, credit)]
+        return np.array([metrics.challenge_score(labels, outputs, weights, sinus)])
+    credit = metrics.class_credit(labels, weights)
+    limits = metrics.inactive_and_perfect_scores(labels, credit, sinus)
+    scores = [metrics.recording_scores(labels, outputs, credit), *limits]
     total, inactive, perfect = np.einsum("mn,nr->mr", np.array(scores), counts)
     challenge = metrics.normalise_scores(total, inactive, perfect)
     challenge[counts.sum(axis=0) == 0] = np.nan

@@ -11,6 +11,7 @@ from scipy.optimize import differential_evolution
 
 from ecg.evaluation.metrics import (
     COUNT_TYPE,
+    SINUS,
     class_credit,
     inactive_and_perfect_scores,
     normalise_scores,
@@ -53,7 +54,12 @@ class ThresholdSearch:
 
 
 def search_thresholds(
-    labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray, resamples: int = 0, seed: int = 0
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    weights: np.ndarray,
+    resamples: int = 0,
+    seed: int = 0,
+    sinus: int | None = SINUS,
 ) -> ThresholdSearch:
     """Search the thresholds that maximise the Challenge metric.
 
@@ -70,16 +76,17 @@ def search_thresholds(
     Args:
         labels: Labelled classes, (N, C).
         probabilities: Probability of each class, (N, C).
-        weights: The Challenge's table, (C, C).
+        weights: Credit of each prediction, (C, C).
         resamples: Number of bootstrap samples; 0 for the thresholds of step 2.
         seed: Seed of the bootstrap samples.
+        sinus: Index of sinus rhythm, or None.
 
     Raises:
         ValueError: A probability is not finite.
     """
     labels, probabilities = _check_finite(labels, probabilities)
     credit, hundredths = class_credit(labels, weights), _to_hundredths(probabilities)
-    limits = inactive_and_perfect_scores(labels, credit)
+    limits = inactive_and_perfect_scores(labels, credit, sinus)
     candidates = np.array([recording_scores(labels, hundredths >= value, credit) for value in COMMON_CANDIDATES])
     gains = cache(lambda common: prediction_gain(labels, hundredths >= common, credit))
     bins = hundredths + LEVELS * np.arange(hundredths.shape[1], dtype=COUNT_TYPE)
@@ -153,7 +160,13 @@ def _best_candidate(scores: np.ndarray, candidates: np.ndarray, nearest_to: int)
     return candidates[np.where(is_best, abs(candidates - nearest_to), np.inf).argmin(axis=-1)]
 
 
-def evolve_thresholds(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray, seed: int = 0) -> np.ndarray:
+def evolve_thresholds(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    weights: np.ndarray,
+    seed: int = 0,
+    sinus: int | None = SINUS,
+) -> np.ndarray:
     """Search the thresholds that maximise the Challenge metric, by evolution.
 
     This is scipy's differential evolution (Storn and Price 1997) with its own limits, as in Nejedly et al. 2021. The
@@ -163,8 +176,9 @@ def evolve_thresholds(labels: np.ndarray, probabilities: np.ndarray, weights: np
     Args:
         labels: Labelled classes, (N, C).
         probabilities: Probability of each class, (N, C).
-        weights: The Challenge's table, (C, C).
+        weights: Credit of each prediction, (C, C).
         seed: Seed of the evolution.
+        sinus: Index of sinus rhythm, or None.
 
     Returns:
         Thresholds from 0 to 1, (C,). A class is predicted if its probability is at least its threshold.
@@ -174,7 +188,7 @@ def evolve_thresholds(labels: np.ndarray, probabilities: np.ndarray, weights: np
     """
     labels, probabilities = _check_finite(labels, probabilities)
     credit, generator = class_credit(labels, weights), np.random.default_rng(seed)
-    limits = inactive_and_perfect_scores(labels, credit).sum(axis=1)
+    limits = inactive_and_perfect_scores(labels, credit, sinus).sum(axis=1)
     population = generator.random((POPULATION, labels.shape[1]))
     population[: len(CONSTANTS)] = CONSTANTS[:, np.newaxis]
     population[len(CONSTANTS) : len(CONSTANTS) + 2] = find_class_thresholds(labels, probabilities)

@@ -52,8 +52,8 @@ def predict_recordings(ensemble: Ensemble, recordings: Sequence[NetworkInput]) -
         rows = [row for row, row_group in enumerate(chosen) if row_group is group]
         if rows:
             outputs = predict_in_batches(group, [recordings[row] for row in rows])
-            aligned = align_classes(outputs, group.columns, general.columns)
-            covered = np.isin(general.columns, group.columns)
+            aligned = align_classes(outputs, group.classes, general.classes)
+            covered = np.isin(general.classes, group.classes)
             predicted |= {row: (aligned[:, index], covered) for index, row in enumerate(rows)}
     return [predicted[row] for row in range(len(recordings))]
 

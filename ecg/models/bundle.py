@@ -11,14 +11,15 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from ecg.data.class_tables import ClassTable
 from ecg.data.headers import Header, parse_header
-from ecg.data.labels import ABBREVIATIONS, expand
+from ecg.data.labels import CHALLENGE_CLASSES
 from ecg.data.leads import LEAD_SETS, describe_missing_leads, find_lead_sets
 from ecg.data.preprocessing import SKIPPED, Repair, encode_demographics, leads_first, preprocess, split_segments
 from ecg.data.records import SignalError
@@ -37,7 +38,7 @@ from ecg.models.config import (
     require_value,
     write_config,
 )
-from ecg.models.decision import CLASSES, VOTE, Rule
+from ecg.models.decision import VOTE, Rule
 from ecg.models.ensemble import Ensemble, Group, Member, Segment
 from ecg.runtime.files import atomic_path, read_bytes
 
@@ -48,7 +49,7 @@ DAMAGED = (*INVALID, OSError, RuntimeError, MemoryError, UserWarning)
 
 
 class Prediction(NamedTuple):
-    """Prediction for one recording and the 26 scored classes; arrays are (26,).
+    """Prediction for one recording and the C scored classes; arrays are (C,).
 
     Attributes:
         probabilities: float32; 0 for a class that is not covered.
@@ -58,6 +59,7 @@ class Prediction(NamedTuple):
             only some of the system's classes.
         leads: Names of the leads that were used.
         repairs: What was repaired. A recording of several segments may have several repairs of a kind.
+        classes: The C classes.
     """
 
     probabilities: np.ndarray
@@ -66,17 +68,19 @@ class Prediction(NamedTuple):
     covered: np.ndarray
     leads: tuple[str, ...] = ()
     repairs: tuple[Repair, ...] = ()
+    classes: ClassTable = CHALLENGE_CLASSES
 
     @property
     def by_class(self) -> dict[str, float]:
         """The probability of each covered class, by its abbreviation."""
-        values = zip(ABBREVIATIONS, self.probabilities.tolist(), self.covered.tolist(), strict=True)
+        values = zip(self.classes.abbreviations, self.probabilities.tolist(), self.covered.tolist(), strict=True)
         return {name: probability for name, probability, is_covered in values if is_covered}
 
     @property
     def predicted_classes(self) -> tuple[str, ...]:
         """Abbreviations of the classes that are predicted."""
-        return tuple(name for name, is_predicted in zip(ABBREVIATIONS, self.outputs, strict=True) if is_predicted)
+        pairs = zip(self.classes.abbreviations, self.outputs, strict=True)
+        return tuple(name for name, is_predicted in pairs if is_predicted)
 
 
 @dataclass(frozen=True)
@@ -91,8 +95,8 @@ class Bundle:
         repaired: Number of the recordings predicted so far with repairs of each kind (ecg.data.preprocessing.Repair).
 
     Raises:
-        ValueError: If the rule predicts a class that the networks do not, or a threshold is not finite, or not each of
-            the networks that vote has thresholds.
+        ValueError: If a class of the networks is unknown, the rule predicts a class that they do not, or a threshold is
+            not finite, or not each of the networks that vote has thresholds.
     """
 
     leads: tuple[str, ...]
@@ -102,6 +106,8 @@ class Bundle:
     repaired: Counter[str] = field(default_factory=Counter, compare=False)
 
     def __post_init__(self) -> None:
+        if unknown := set(self.ensemble.general.classes).difference(self.classes.all_abbreviations):
+            raise ValueError(f"{', '.join(sorted(unknown))}: not in the table of classes")
         self.rule.check(self.ensemble.general.classes)
         thresholds, members = self.rule.member_thresholds, self.ensemble.general.members
         for values in (self.rule.thresholds, *(() if thresholds is None else thresholds)):
@@ -109,6 +115,16 @@ class Bundle:
                 raise ValueError(f"thresholds are {values}, expected finite numbers")
         if self.rule.decision == VOTE and (self.ensemble.gate or thresholds is None or len(thresholds) != len(members)):
             raise ValueError(f"a vote of {len(members)} networks needs thresholds for each of them, and no gate")
+
+    @property
+    def classes(self) -> ClassTable:
+        """The classes that are scored."""
+        return self.rule.classes
+
+    @cached_property
+    def columns(self) -> np.ndarray:
+        """Indices of the classes that the networks predict (`ClassTable.indices`), (K,)."""
+        return self.classes.indices(self.ensemble.general.classes)
 
     @property
     def exclusive(self) -> bool:
@@ -212,14 +228,13 @@ class Bundle:
             covered: Which of the general group's classes are predicted, (K,).
             repairs: What was repaired.
         """
-        probabilities, indices = members.mean(axis=0), self.ensemble.general.columns
+        probabilities, indices, expand = members.mean(axis=0), self.columns, self.classes.expand
         self._count_repairs(repairs)
         covered = expand(covered, indices)
         thresholds = np.where(covered, self.rule.applied_thresholds, np.nan)
         outputs = self.rule.decide(probabilities, indices, members)
-        return Prediction(
-            expand(probabilities, indices), outputs, thresholds, covered, self.leads, tuple(sorted(repairs))
-        )
+        return Prediction(expand(probabilities, indices), outputs, thresholds, covered, self.leads,
+                          tuple(sorted(repairs)), self.classes)  # fmt: skip
 
     def _count_repairs(self, repairs: set[Repair]) -> None:
         """Count a recording for each kind of its repairs."""
@@ -233,14 +248,14 @@ class Bundle:
             recording: Stored integers, (L, T).
 
         Returns:
-            The codes of the 26 classes, 0 or 1 for each, and its probability.
+            The codes of the C scored classes, 0 or 1 for each, and its probability.
 
         Raises:
             RecordError: If header or recording cannot be used.
         """
         name = next(iter(header_text.split(maxsplit=1)), "header")
         prediction = self.predict_recording(parse_header(header_text, name), recording)
-        return list(CLASSES), prediction.outputs.astype(int), prediction.probabilities
+        return list(self.classes.code_lists), prediction.outputs.astype(int), prediction.probabilities
 
 
 def _make_inputs(records: Sequence[tuple[Header, np.ndarray]], segments: Sequence[list[Segment]]) -> list[NetworkInput]:

@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ecg.data.batches import View, Window
+from ecg.data.class_tables import ClassTable, parse_class_table, write_class_table
+from ecg.data.labels import CHALLENGE_CLASSES
 from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.resampling import Preprocessing
-from ecg.models.decision import CLASSES, Rule, read_rule, write_rule
+from ecg.models.decision import Rule, read_rule, write_rule
 from ecg.models.ensemble import NETWORK_KINDS, AnyNetworkSettings, Member
 from ecg.runtime.files import read_bytes, to_json
 
-FORMAT = 6  # raise it with every change of the keys, so that older models are refused by one clear message
+FORMAT = 7  # raise it with every change of the keys, so that older models are refused by one clear message
+FORMAT_WITHOUT_CLASSES = 6  # the same, but without the table of classes, which are the Challenge's
 OUTPUT_ACTIVATIONS = ("sigmoid", "softmax")
 GROUPS = ("general", "special", "gate")  # files of weights are numbered in this order
 MAX_JSON_BYTES = 2**20
@@ -101,7 +104,8 @@ def write_config(n_leads: int, system: str, rule: Rule, groups: Mapping[str, Any
     Raises:
         ValueError: If a threshold is not finite.
     """
-    content = _header(n_leads) | {
+    content = _header(n_leads, rule.classes) | {
+        "class_table": write_class_table(rule.classes),
         "system": system,
         "rule": write_rule(rule),
         "groups": groups,
@@ -124,7 +128,9 @@ def read_config(path: Path, n_leads: int) -> ModelSpec:
     try:
         content = json.loads(read_bytes(path, MAX_JSON_BYTES, ModelError))
         require_value(isinstance(content, dict), path, "content", content, "an object")
-        for key, expected in _header(n_leads).items():
+        given_format = content.get("format")
+        classes = parse_class_table(content["class_table"]) if given_format == FORMAT else CHALLENGE_CLASSES
+        for key, expected in _header(n_leads, classes, given_format).items():
             require_value(content.get(key) == expected, path, key, content.get(key), expected)
         digest = _digest({key: value for key, value in content.items() if key != "digest"})
         given = content.get("digest")
@@ -134,7 +140,7 @@ def read_config(path: Path, n_leads: int) -> ModelSpec:
             for name in GROUPS
             if name in content["groups"]
         }
-        return ModelSpec(content["system"], read_rule(content["rule"]), groups)
+        return ModelSpec(content["system"], read_rule(content["rule"], classes), groups)
     except INVALID as error:
         raise invalid_config(path, error) from error
 
@@ -155,9 +161,16 @@ def hash_bytes(data: bytes | bytearray) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _header(n_leads: int) -> dict[str, Any]:
-    """Return the entries that this package expects in every file for a lead set."""
-    return {"format": FORMAT, "leads": list(LEAD_SETS[n_leads]), "classes": list(CLASSES)}
+def _header(n_leads: int, classes: ClassTable, given: object = FORMAT) -> dict[str, Any]:
+    """Return the entries that this package expects in every file for a lead set.
+
+    Args:
+        n_leads: Number of leads of the lead set.
+        classes: The scored classes.
+        given: Format of the file.
+    """
+    readable = given if given == FORMAT_WITHOUT_CLASSES else FORMAT
+    return {"format": readable, "leads": list(LEAD_SETS[n_leads]), "classes": list(classes.code_lists)}
 
 
 def _digest(content: Mapping[str, Any]) -> str:

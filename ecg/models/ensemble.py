@@ -9,7 +9,6 @@ import keras
 import numpy as np
 
 from ecg.data.batches import DEFAULT_VIEW, View, place_leads
-from ecg.data.labels import class_indices
 from ecg.data.leads import LEADS, lead_indices
 from ecg.data.records import SignalError
 from ecg.data.resampling import RATE, Preprocessing
@@ -207,21 +206,15 @@ class Group:
         members: The networks, at least one.
 
     Raises:
-        ValueError: A class is unknown, or there are no members.
+        ValueError: There are no members.
     """
 
     classes: tuple[str, ...]
     members: tuple[Member, ...]
 
     def __post_init__(self) -> None:
-        class_indices(self.classes)
         if not self.members:
             raise ValueError("a group has no networks")
-
-    @cached_property
-    def columns(self) -> np.ndarray:
-        """Class indices, (K,); see ecg.data.labels.class_indices."""
-        return class_indices(self.classes)
 
     def predict(self, segments: Sequence[Segment], demographics: np.ndarray) -> np.ndarray:
         """Return the mean probabilities (K,) of the networks; see `predict_each`."""
@@ -335,25 +328,25 @@ class Ensemble:
             SignalError: If no segment has a valid sample.
         """
         group = self.choose_group(segments, demographics)
-        probabilities = align_classes(group.predict_each(segments, demographics), group.columns, self.general.columns)
-        return probabilities, np.isin(self.general.columns, group.columns)
+        probabilities = align_classes(group.predict_each(segments, demographics), group.classes, self.general.classes)
+        return probabilities, np.isin(self.general.classes, group.classes)
 
 
 def choose_group_probabilities(
-    probabilities: Mapping[str, np.ndarray], indices: Mapping[str, np.ndarray]
+    probabilities: Mapping[str, np.ndarray], classes: Mapping[str, Sequence[str]]
 ) -> np.ndarray:
     """Choose for each recording the group that the gate decides on.
 
     Args:
         probabilities: Of n recordings, by group.
-        indices: Class indices of each group.
+        classes: Abbreviations of the classes of each group.
 
     Returns:
         Probabilities of the general group's classes, (n, K).
     """
     if "gate" not in probabilities:
         return probabilities["general"]
-    special = align_classes(probabilities["special"], indices["special"], indices["general"])
+    special = align_classes(probabilities["special"], classes["special"], classes["general"])
     return np.where(probabilities["gate"] > GATE_THRESHOLD, special, probabilities["general"])
 
 
@@ -374,14 +367,14 @@ def average_rows(shape: tuple[int, int], parts: Iterable[tuple[np.ndarray, np.nd
     return total / np.maximum(seen, 1)
 
 
-def align_classes(probabilities: np.ndarray, indices: np.ndarray, all_indices: np.ndarray) -> np.ndarray:
+def align_classes(probabilities: np.ndarray, classes: Sequence[str], all_classes: Sequence[str]) -> np.ndarray:
     """Arrange probabilities of some classes as those of all, 0 for the others.
 
     Args:
         probabilities: (..., J).
-        indices: Class indices of the probabilities, (J,).
-        all_indices: Class indices of the result, (K,); they include `indices`.
+        classes: Abbreviations of the classes of the probabilities, J of them.
+        all_classes: Abbreviations of the classes of the result, K of them; they include `classes`.
     """
-    aligned = np.zeros((*probabilities.shape[:-1], len(all_indices)), probabilities.dtype)
-    aligned[..., [all_indices.tolist().index(index) for index in indices]] = probabilities
+    aligned = np.zeros((*probabilities.shape[:-1], len(all_classes)), probabilities.dtype)
+    aligned[..., [list(all_classes).index(name) for name in classes]] = probabilities
     return aligned

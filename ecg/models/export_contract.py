@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 import ecg
+from ecg.data.class_tables import write_class_table
 from ecg.data.headers import Header, parse_header
-from ecg.data.labels import ADDITIONAL_CLASSES, SCORED
 from ecg.data.preprocessing import LARGEST_MICROVOLTS, MAX_DURATION, encode_demographics
 from ecg.data.resampling import FIR, Preprocessing, band_pass_taps, filter_length
 from ecg.data.synthetic import SyntheticSettings, make_recording, plan_recordings
@@ -75,7 +75,7 @@ def describe_contract(bundle: Bundle, packages: Sequence[str]) -> str:
         packages: Names of the packages that write and run the file, whose versions it names.
     """
     general, member = bundle.ensemble.general, bundle.ensemble.general.members[0]
-    names = {diagnosis.abbreviation: diagnosis for diagnosis in (*SCORED, *ADDITIONAL_CLASSES)}
+    names = {diagnosis.abbreviation: diagnosis for diagnosis in bundle.classes.diagnoses}
     sees_demographics = any(uses_demographics(member.network) for member in general.members)
     contract = {
         "system": bundle.system,
@@ -89,6 +89,7 @@ def describe_contract(bundle: Bundle, packages: Sequence[str]) -> str:
         "pooling": "maximum over the segments of a longer recording for each network, then mean of the networks",
         "demographics": DEMOGRAPHIC_NAMES if sees_demographics else (),
         "classes": [names[abbreviation]._asdict() for abbreviation in general.classes],
+        "class_table": write_class_table(bundle.classes),
         "rule": write_rule(bundle.rule),
         "versions": {"reduced-lead-ecg": ecg.__version__}
         | {name: version(name) for name in ("keras", "numpy", "scipy", *packages)},
@@ -130,7 +131,7 @@ def compare_with_keras(bundle: Bundle, predict: Callable[[Mapping[str, np.ndarra
         rows = [predict({SIGNAL: signal[np.newaxis], DEMOGRAPHICS: demographics[np.newaxis]})[0] for signal in signals]
         predicted = np.max(rows, axis=0).mean(axis=0)
         differences.append(abs(predicted - expected).max())
-        decisions = [bundle.rule.decide(probabilities, group.columns) for probabilities in (predicted, expected)]
+        decisions = [bundle.rule.decide(probabilities, bundle.columns) for probabilities in (predicted, expected)]
         changed = np.count_nonzero(decisions[0] != decisions[1])
         if not differences[-1] <= TOLERANCE or changed:
             raise ExportError(

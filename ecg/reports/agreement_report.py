@@ -10,7 +10,6 @@ from matplotlib import colormaps, rc_context
 from matplotlib.figure import Figure
 
 from ecg.data.corrections import count_votes, match_corrections
-from ecg.data.labels import ABBREVIATIONS
 from ecg.data.reviewers import MODEL
 from ecg.data.reviews import ABSENT, PRESENT, UNDECIDED, UNSURE, VERDICT_NAMES
 from ecg.evaluation.agreement import AgreementStudy, PairAgreement, Rater
@@ -80,8 +79,9 @@ def agreement_tables(study: AgreementStudy) -> dict[str, Table]:
     """Collect the tables of AGREEMENT_TABLES by name."""
     header = ("first", "second", "class", "decisions", "agreed", "kappa", "kappa low", "kappa high", "both present",
               "only first present", "only second present", "both absent", "unsure")  # fmt: skip
+    names = study.classes.abbreviations
     return {
-        "agreement": [header, *(row for pair in study.pairs for row in pair_rows(pair))],
+        "agreement": [header, *(row for pair in study.pairs for row in pair_rows(pair, names))],
         "reviewers": reviewer_table(study),
         "reviewed_labels": reviewed_label_table(study),
         "contested": contested_table(study),
@@ -89,8 +89,13 @@ def agreement_tables(study: AgreementStudy) -> dict[str, Table]:
     }
 
 
-def pair_rows(pair: PairAgreement) -> list[tuple]:
-    """List the agreement of a pair: of all classes together, then of each class."""
+def pair_rows(pair: PairAgreement, names: Sequence[str]) -> list[tuple]:
+    """List the agreement of a pair: of all classes together, then of each class.
+
+    Args:
+        pair: The agreement.
+        names: Abbreviations of the classes.
+    """
     chosen = [None, *np.flatnonzero(pair.decisions + pair.unsure).tolist()]
     rows = []
     for column in chosen:
@@ -98,7 +103,7 @@ def pair_rows(pair: PairAgreement) -> list[tuple]:
         kappa = pair.kappa if column is None else pair.kappa_by_class[:, column]
         unsure = pair.unsure.sum() if column is None else pair.unsure[column]
         (both_absent, only_second), (only_first, both_present) = counts.tolist()
-        rows.append((pair.first, pair.second, ALL if column is None else ABBREVIATIONS[column], int(counts.sum()),
+        rows.append((pair.first, pair.second, ALL if column is None else names[column], int(counts.sum()),
                      int(np.trace(counts)), *kappa.tolist(), both_present, only_first, only_second, both_absent,
                      int(unsure)))  # fmt: skip
     return rows
@@ -127,15 +132,20 @@ def reviewed_label_table(study: AgreementStudy) -> Table:
         for model, column, label, prediction in product(models, columns, (PRESENT, ABSENT), OUTCOMES):
             chosen = (labels[:, column] == label) & (model.verdicts[:, column] == prediction)
             if any(counts := count_verdicts(verdicts[chosen, column])):
-                names = model.name, ABBREVIATIONS[column], VERDICT_NAMES[label], VERDICT_NAMES.get(prediction, "")
+                names = (
+                    model.name,
+                    study.classes.abbreviations[column],
+                    VERDICT_NAMES[label],
+                    VERDICT_NAMES.get(prediction, ""),
+                )
                 rows.append((*names, sum(counts), *counts))
     return [("model", "class", "label", "prediction", "recordings", *VERDICT_NAMES.values()), *rows]
 
 
 def find_majority(study: AgreementStudy) -> np.ndarray:
     """Return the verdicts of most reviewers, (n, 26) int8."""
-    no_labels = np.zeros((len(study.names), len(ABBREVIATIONS)), bool)
-    return match_corrections(count_votes(study.reviews), study.names, no_labels).verdicts
+    no_labels = np.zeros((len(study.names), len(study.classes)), bool)
+    return match_corrections(count_votes(study.reviews), study.names, no_labels, study.classes).verdicts
 
 
 def count_verdicts(verdicts: np.ndarray) -> list[int]:
@@ -155,12 +165,12 @@ def contested_table(study: AgreementStudy) -> Table:
 
 def verdict_table(study: AgreementStudy) -> Table:
     """List the verdicts of all raters on what a reviewer has reviewed."""
-    verdicts = np.array([rater.verdicts for rater in study.raters]).reshape(-1, len(study.names), len(ABBREVIATIONS))
+    verdicts = np.array([rater.verdicts for rater in study.raters]).reshape(-1, len(study.names), len(study.classes))
     is_reviewed = (verdicts[: len(study.reviewers)] != UNDECIDED).any(axis=0)
     rows = [
         (
             study.names[row],
-            ABBREVIATIONS[column],
+            study.classes.abbreviations[column],
             *(VERDICT_NAMES.get(value, "") for value in verdicts[:, row, column].tolist()),
         )
         for row, column in np.argwhere(is_reviewed).tolist()
@@ -286,7 +296,7 @@ def kappa_table(study: AgreementStudy, columns: list[int | None], caption: str) 
     """
     groups: dict[str, list[list[Cell]]] = {}
     for column in columns:
-        rows = groups.setdefault("" if column is None else ABBREVIATIONS[column], [])
+        rows = groups.setdefault("" if column is None else study.classes.abbreviations[column], [])
         for pair in study.pairs:
             decisions, agreed, unsure = (
                 int(numbers.sum() if column is None else numbers[column])
@@ -303,7 +313,7 @@ def kappa_table(study: AgreementStudy, columns: list[int | None], caption: str) 
 
 def class_kappas(study: AgreementStudy) -> list[str]:
     """Build the table of the agreement by class, if there are several classes."""
-    counts = sum((pair.decisions + pair.unsure for pair in study.pairs), np.zeros(len(ABBREVIATIONS), int))
+    counts = sum((pair.decisions + pair.unsure for pair in study.pairs), np.zeros(len(study.classes), int))
     columns = [int(column) for column in np.argsort(-counts, kind="stable") if counts[column]]
     if len(columns) < 2:
         return []

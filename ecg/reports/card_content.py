@@ -7,7 +7,6 @@ import numpy as np
 
 import ecg
 from ecg.data.corrections import CORRECTION_BIAS, describe_corrections
-from ecg.data.labels import ABBREVIATIONS, ADDITIONAL_CLASSES, CLASS_INDEX, SCORED, select_scored
 from ecg.data.patients import count_patients
 from ecg.evaluation.metrics import metric_name
 from ecg.evaluation.subgroups import FEWEST_CLASSES, FEWEST_OF_CLASS, FEWEST_RECORDINGS, SUBGROUP_SCORES
@@ -29,7 +28,6 @@ from ecg.runtime.console import format_estimate, pluralise
 from ecg.systems.label_cleaning import describe_relabelling
 from ecg.systems.results import CLEANED, CORRECTED, ORIGINAL, Results
 
-DIAGNOSES = {diagnosis.abbreviation: diagnosis for diagnosis in (*SCORED, *ADDITIONAL_CLASSES)}
 RESEARCH = """It serves research: to study and compare methods that classify ECG recordings, and to find recordings
 that deserve a second look. A person who reads ECGs must check what it predicts."""
 NO_DEVICE = """It is not a medical device. No authority has approved it, and no clinical study has tested it. Do not
@@ -82,7 +80,8 @@ def build_model_card(
     """
     settings = results.settings
     title = f"Model card: {settings.system} for {', '.join(map(str, results.searches))} leads"
-    classes = [f"{name} ({DIAGNOSES[name].name})" for name in settings.classes if name not in _silent_classes(results)]
+    names = {diagnosis.abbreviation: diagnosis.name for diagnosis in results.classes.diagnoses}
+    classes = [f"{name} ({names[name]})" for name in settings.classes if name not in _silent_classes(results)]
     use = (RESEARCH, NO_DEVICE, f"It predicts: {', '.join(classes)}.", ESTIMATES)
     sections = [
         CardSection("Intended use", (Bullets(tuple(map(_join_lines, use))),)),
@@ -112,13 +111,13 @@ def _join_lines(text: str) -> str:
 
 def _silent_classes(results: Results) -> list[str]:
     """Return the trained classes that are never among the predictions."""
-    return [name for name in results.settings.classes if name not in ABBREVIATIONS]
+    return [name for name in results.settings.classes if name not in results.classes.index]
 
 
 def list_limits(results: Results) -> Iterator[str]:
     """Yield what a user of the model must know before trusting its scores."""
     settings, store = results.settings, results.store
-    if untrained := [f"{name} ({title})" for name, _, title in SCORED if name not in settings.classes]:
+    if untrained := [f"{name} ({title})" for name, _, title in results.classes.scored if name not in settings.classes]:
         yield f"It never predicts {', '.join(untrained)}, and cannot tell that they are absent."
     if silent := _silent_classes(results):
         yield f"{', '.join(silent)}: trained, but never among the predictions."
@@ -155,7 +154,9 @@ def _list_unpredicted(results: Results) -> Iterator[str]:
     parts = []
     for leads in results.searches if results.scored.any() else ():
         predicted = results.predictions(leads)
-        names = [name for name in select_scored(results.settings.classes) if not predicted[:, CLASS_INDEX[name]].any()]
+        index = results.classes.index
+        scored = results.classes.select_scored(results.settings.classes)
+        names = [name for name in scored if not predicted[:, index[name]].any()]
         if names:
             parts.append(f"{', '.join(names)} with {leads} leads")
     if parts:
@@ -208,7 +209,7 @@ def describe_model(results: Results) -> Iterator[str]:
 
 def describe_decision(results: Results) -> Iterator[str]:
     """Yield how probabilities become predictions."""
-    settings, metric = results.settings, metric_name(results.settings.weights)
+    settings, metric = results.settings, metric_name(results.settings.weights, results.classes)
     yield {
         THRESHOLDS: f"A class is predicted if its probability reaches its threshold. The thresholds were searched for "
                     f"the highest {metric} on the scored recordings; they are in thresholds.csv.",
@@ -248,7 +249,9 @@ def describe_cleaning(results: Results, tables: Mapping[str, Table]) -> Iterator
     if results.store.reviewed:
         lines.append(describe_corrections(results.store.reviewed))
     lines += [f"Implied: {second} is added wherever {first} is labelled." for first, second in settings.implies]
-    lines += [f"Relabelling: {describe_relabelling(relabelling)}." for relabelling in results.relabellings]
+    lines += [
+        f"Relabelling: {describe_relabelling(relabelling, results.classes)}." for relabelling in results.relabellings
+    ]
     used = results.masks[used_rows(results)]
     reasons = [
         *["classes that a source does not label"] * settings.source_masks,
@@ -272,9 +275,10 @@ def describe_scores(results: Results, tables: Mapping[str, Table]) -> Iterator[s
     given = " Given labels are those of the headers." if ORIGINAL in results.shown_versions else ""
     given += f" {CORRECTION_BIAS}" if results.store.reviewed else ""
     titles = {CLEANED: "", CORRECTED: ", corrected labels", ORIGINAL: ", given labels"}
+    metric = metric_name(results.settings.weights, results.classes)
     yield (f"In brackets or small letters: 95 % intervals over {drawn} ({n_resamples:,} bootstrap resamples), which do "
            f"not include the chance of the training.{given} The metric is the "
-           f"{metric_name(results.settings.weights)}. AUROC, AUPRC and F-measure are means over the trained classes "
+           f"{metric}. AUROC, AUPRC and F-measure are means over the trained classes "
            f"that at least {FEWEST_OF_CLASS} recordings of a group have and {FEWEST_OF_CLASS} lack. Groups differ in "
            f"these, so that their scores are not strictly comparable. A group has scores if it has at least "
            f"{FEWEST_RECORDINGS} scored recordings and {FEWEST_CLASSES} such classes.")  # fmt: skip

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ecg.data.labels import ADDITIONAL_CLASSES, SCORED
 from ecg.data.leads import LEADS
 from ecg.data.patients import count_patients
 from ecg.data.preprocessing import OLDEST, SEXES
@@ -143,7 +142,7 @@ def changed_label_table(results: Results) -> Table:
     ignored = np.zeros(labels.shape, bool)
     ignored[:, results.columns] = results.masks == 0
     used, rows = used_rows(results), []
-    for column, (name, *_) in enumerate((*SCORED, *ADDITIONAL_CLASSES)):
+    for column, (name, *_) in enumerate(results.classes.diagnoses):
         before, after, masked = given[used, column], labels[used, column], ignored[used, column]
         changes = (before, after & ~before, before & ~after, after, masked & after, masked & ~after)
         counts = [int(change.sum()) for change in changes]
@@ -156,7 +155,7 @@ def scored_recordings(results: Results, leads: int, version: str = CLEANED) -> S
     """Return labels and predictions of the scored recordings, by lead set."""
     return ScoredRecordings(
         results.label_versions[version], results.probabilities(leads), results.all_predictions(leads),
-        results.is_trained, results.settings.weight_array,
+        results.is_trained, results.settings.weight_array, results.classes.sinus,
     )  # fmt: skip
 
 

@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from ecg.data.labels import ABBREVIATIONS
 from ecg.evaluation import bootstrap
 from ecg.evaluation.bootstrap import AUPRC, AUROC, F1_OPTIMISED, OPTIMISED, Comparison, MetricTable, SystemResult
 from ecg.reports.training_charts import BLUE, GREEN, GREY, ORANGE, PALE, draw_cells
@@ -102,10 +101,12 @@ def draw_classes(comparison: Comparison, metrics: MetricTable, leads: int) -> Co
     order = rank_classes(labelled)
     areas = np.array([metrics.by_class[index][AUROC][0, order] for index in indices])
     known = np.array([comparison.results[index].known_classes[order] for index in indices])
-    classes = [(ABBREVIATIONS[column], labelled[column]) for column in order]
+    classes = [(comparison.class_table.abbreviations[column], labelled[column]) for column in order]
     figure = area_map(comparison.systems_at(indices), classes, areas, known)
     rare = ", ".join(name for name, count in classes if count < FEW)
-    missing = ", ".join(name for name, count in zip(ABBREVIATIONS, labelled, strict=True) if not count)
+    missing = ", ".join(
+        name for name, count in zip(comparison.class_table.abbreviations, labelled, strict=True) if not count
+    )
     caption = f"In brackets the recordings of a class; {NOT_KNOWN} marks a class that the system does not know."
     caption += f" Fewer than {FEW} recordings, so that chance decides: {rare}." if rare else ""
     caption += f" In no recording: {missing}." if missing else ""

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 from matplotlib import rc_context
 
-from ecg.data.labels import ABBREVIATIONS
 from ecg.evaluation import bootstrap
 from ecg.evaluation.bootstrap import (
     AREAS,
@@ -108,7 +107,15 @@ def comparison_tables(comparison: Comparison, metrics: MetricTable) -> dict[str,
         counts = np.array([decision.sum(axis=0) for decision in decisions]).T.tolist()
         for column, (known, count) in enumerate(zip(result.known_classes.tolist(), counts, strict=True)):
             estimates = {name: values[:, column] for name, values in metrics.by_class[index].items()}
-            by_class.append((*name, ABBREVIATIONS[column], int(known), *count, *_numbers(estimates, CLASS_METRICS)))
+            by_class.append(
+                (
+                    *name,
+                    comparison.class_table.abbreviations[column],
+                    int(known),
+                    *count,
+                    *_numbers(estimates, CLASS_METRICS),
+                )
+            )
         for source, estimates in metrics.by_source[index].items():
             count = int((comparison.sources == source).sum())
             by_source.append((*name, source, count, *_numbers(estimates, METRICS)))
@@ -215,7 +222,7 @@ def comparison_summary(comparison: Comparison, metrics: MetricTable) -> list[str
         A sentence that says what the others are about, and one for each lead set.
     """
     first, several = escape_unprintable(comparison.systems[0]), any(metrics.differences)
-    metric = metric_name(comparison.weights)
+    metric = metric_name(comparison.weights, comparison.class_table)
     best = f"The best {metric}" if several else f"The {metric}"
     differing = f", and the number of systems that differ from {first}" if several else ""
     sentences = [f"{best}, with optimised thresholds, by the systems' own rules and by expected credit{differing}:"]
@@ -326,7 +333,7 @@ def class_rows(comparison: Comparison, metrics: MetricTable, leads: int) -> dict
     indices, labelled = comparison.indices_with_leads(leads), comparison.labels.sum(axis=0)
     known = np.array([comparison.results[index].known_classes for index in indices])
     return {
-        name: [[Cell(ABBREVIATIONS[column], pluralise(labelled[column], "recording")),
+        name: [[Cell(comparison.class_table.abbreviations[column], pluralise(labelled[column], "recording")),
                 *estimate_cells([metrics.by_class[index][name][:, column] for index in indices], known[:, column])]
                for column in rank_classes(labelled)]
         for name in CLASS_METRICS

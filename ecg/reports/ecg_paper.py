@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
+from ecg.data.class_tables import ClassTable
 from ecg.data.headers import MILLIVOLTS, Header, HeaderError
-from ecg.data.labels import ABBREVIATIONS, encode
+from ecg.data.labels import CHALLENGE_CLASSES
 from ecg.data.leads import LEADS
 from ecg.data.preprocessing import FINITE, explain_unusable
 from ecg.data.records import SignalError
@@ -96,19 +97,21 @@ class Shading(NamedTuple):
 
 
 class ModelPanel(NamedTuple):
-    """What the panel of a model shows, of the 26 classes.
+    """What the panel of a model shows, of C classes.
 
     Attributes:
-        probabilities: (26,).
-        thresholds: (26,), NaN if a class has none.
-        outputs: Predicted classes, (26,) bool; those that reach their thresholds if None.
+        probabilities: (C,).
+        thresholds: (C,), NaN if a class has none.
+        outputs: Predicted classes, (C,) bool; those that reach their thresholds if None.
         highlighted: Index of a class that is always shown, and highlighted.
+        classes: The classes.
     """
 
     probabilities: np.ndarray
     thresholds: np.ndarray
     outputs: np.ndarray | None = None
     highlighted: int | None = None
+    classes: ClassTable = CHALLENGE_CLASSES
 
 
 @rc_context({"text.parse_math": False, "font.family": FONT})  # the strings of a header are no formulas
@@ -164,7 +167,7 @@ def draw_record(
     draw_texts(text, sheet, header.name, describe_recording(header, duration, start, shown), scale)
     if model is not None:
         panel = _millimetres(figure, size, (MARGIN + WIDTH, MARGIN, PANEL, sheet.top))
-        _draw_model(panel, model, encode(header.codes), sheet.top)
+        _draw_model(panel, model, model.classes.encode(header.codes), sheet.top)
     return figure
 
 
@@ -334,6 +337,7 @@ def _draw_model(axes: Axes, model: ModelPanel, labelled: np.ndarray, height: flo
     """Draw the most probable and all predicted or labelled classes as bars."""
     axes.axis("off")
     probabilities, thresholds = np.asarray(model.probabilities), np.asarray(model.thresholds)
+    names = model.classes.abbreviations
     positive = probabilities >= thresholds if model.outputs is None else model.outputs
     wanted = positive | labelled | (np.arange(len(probabilities)) == model.highlighted)
     count = min(len(probabilities), max(int((height - 22) // CLASS_ROW), int(wanted.sum())))
@@ -351,11 +355,11 @@ def _draw_model(axes: Axes, model: ModelPanel, labelled: np.ndarray, height: flo
         text: Style = {"fontsize": 9, "fontweight": weight, "ha": "right", "va": "center_baseline"}
         axes.add_patch(Rectangle((bar, middle - 0.3 * spacing), FULL_BAR, 0.6 * spacing, color="#f3f3f5"))
         axes.add_patch(Rectangle((bar, middle - 0.3 * spacing), FULL_BAR * probabilities[column], 0.6 * spacing,
-                                 color=colour, gid=ABBREVIATIONS[column]))  # fmt: skip
+                                 color=colour, gid=names[column]))  # fmt: skip
         if np.isfinite(thresholds[column]):
             axes.plot(2 * (bar + FULL_BAR * thresholds[column],), (middle - 0.42 * spacing, middle + 0.42 * spacing),
-                      color=INK, linewidth=1.2, gid=f"threshold of {ABBREVIATIONS[column]}")  # fmt: skip
-        axes.text(name, middle, ABBREVIATIONS[column], **text)
+                      color=INK, linewidth=1.2, gid=f"threshold of {names[column]}")  # fmt: skip
+        axes.text(name, middle, names[column], **text)
         axes.text(value, middle, f"{probabilities[column]:.2f}", **text)
         if labelled[column]:
             axes.plot(mark, middle, "o", color=INK, markersize=4)

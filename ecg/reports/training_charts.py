@@ -16,16 +16,17 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image
 
+from ecg.data.class_tables import ClassTable
 from ecg.data.headers import Header, RecordError
-from ecg.data.labels import ABBREVIATIONS, encode
+from ecg.data.labels import CHALLENGE_CLASSES
 from ecg.data.preprocessing import correct_gains
 from ecg.data.records import read_record
 from ecg.evaluation.calibration import calibration_error, reliability_table
-from ecg.evaluation.metrics import SINUS, weighted_confusion
+from ecg.evaluation.metrics import weighted_confusion
 from ecg.reports.ecg_paper import INK, MARKS, ModelPanel, draw_record
 from ecg.runtime.console import Progress, describe_error
 from ecg.runtime.files import save_figure
-from ecg.systems.label_cleaning import Disagreement
+from ecg.systems.label_comparison import Disagreement
 
 if TYPE_CHECKING:  # these import Keras
     from ecg.systems.stage_runner import PeakExample
@@ -190,23 +191,28 @@ def reliability_chart(labels: np.ndarray, probabilities: Mapping[str, np.ndarray
 
 
 def confusion_chart(
-    labels: np.ndarray, predictions: np.ndarray, weights: np.ndarray, titles: tuple[str, str]
+    labels: np.ndarray,
+    predictions: np.ndarray,
+    weights: np.ndarray,
+    titles: tuple[str, str],
+    classes: ClassTable = CHALLENGE_CLASSES,
 ) -> Figure:
-    """Draw the mean credit in the Challenge metric by label and prediction.
+    """Draw the mean credit in the metric by label and prediction.
 
     Cell (j, k) is weights times credit(labels, predictions), divided by the number of recordings with label j. Right
     of a row are its sum and the sum that the labels themselves would earn. Classes that are neither labelled nor
-    predicted are not drawn, except sinus rhythm.
+    predicted are not drawn, except sinus rhythm, or the first class if there is no sinus rhythm.
 
     Args:
-        labels: (n_recordings, 26) bool.
-        predictions: (n_recordings, 26) bool.
-        weights: (26, 26).
+        labels: (n_recordings, C) bool.
+        predictions: (n_recordings, C) bool.
+        weights: (C, C).
         titles: Title and subtitle.
+        classes: The C classes.
     """
     labelled = labels.sum(axis=0)
     seen = (labels | predictions).any(axis=0)
-    seen[SINUS] = True  # the prediction of the "inactive" classifier; there is always a class to draw
+    seen[classes.sinus or 0] = True  # the prediction of the "inactive" classifier; there is always a class to draw
     shown = np.flatnonzero(seen)
     weights = np.nan_to_num(weights) * np.where(labelled > 0, 1 / np.maximum(labelled, 1), np.nan)[:, np.newaxis]
     earned, best = (
@@ -217,7 +223,7 @@ def confusion_chart(
     sums = ["" if np.isnan(most) else f"{total:.0f} of {most:.0f}" for total, most in totals]
     bar = ("credit of a recording with the label by the prediction\n(in the cells: hundredths; sum: of what the "
            "labels themselves would earn)")  # fmt: skip
-    names = [ABBREVIATIONS[column] for column in shown]
+    names = [classes.abbreviations[column] for column in shown]
     figure, axes = _draw_matrix(earned, texts, names, labelled[shown], bar, titles)
     _right_column(axes, np.arange(len(names)), sums, "sum")
     return figure
@@ -322,14 +328,14 @@ def draw_disagreements(
     Args:
         folder: Where the pages are written.
         disagreements: The most confident first.
-        thresholds: (26,), or (n_disagreements, 26); NaN if there is none.
-        outputs: Predicted classes, (n_disagreements, 26) bool; those that reach their thresholds if None.
+        thresholds: (C,), or (n_disagreements, C); NaN if there is none.
+        outputs: Predicted classes, (n_disagreements, C) bool; those that reach their thresholds if None.
         early_gains: Whether to correct the gains of early 2020.
 
     Returns:
         How many pages were drawn.
     """
-    thresholds = np.broadcast_to(thresholds, (len(disagreements), len(ABBREVIATIONS)))
+    thresholds = np.broadcast_to(thresholds, (len(disagreements), np.shape(thresholds)[-1]))
     digits, failures = max(len(str(len(disagreements))), 2), []
     with Progress("drawing", len(disagreements), "pages") as progress:
         for index, item in enumerate(disagreements):
@@ -337,13 +343,13 @@ def draw_disagreements(
                 header, recording = read_record(item.path)
                 header = correct_gains(header, recording)[0] if early_gains else header
                 predicted = None if outputs is None else outputs[index]
-                panel = ModelPanel(item.probabilities, thresholds[index], predicted, item.column)
+                panel = ModelPanel(item.probabilities, thresholds[index], predicted, item.column, item.classes)
                 figure = draw_record(header, recording, 0.0, panel, describe_disagreement(item, header))
             except (RecordError, OSError) as error:
                 failures.append(f"{item.name} cannot be drawn: {describe_error(error)}")
             else:
                 name = item.name.replace("/", "_")[:MAX_NAME_LENGTH]
-                path = Path(folder) / f"{index + 1:0{digits}}_{name}_{ABBREVIATIONS[item.column]}.png"
+                path = Path(folder) / f"{index + 1:0{digits}}_{name}_{item.abbreviation}.png"
                 save_figure(figure, path)
                 reduce_colours(path)
             progress.advance()
@@ -362,8 +368,8 @@ def reduce_colours(path: Path) -> None:
 def describe_disagreement(disagreement: Disagreement, header: Header) -> str:
     """Describe a disagreement as a caption."""
     labelled = "labelled" if disagreement.labelled else "not labelled"
-    if encode(header.codes)[disagreement.column] != disagreement.labelled:
+    if disagreement.classes.encode(header.codes)[disagreement.column] != disagreement.labelled:
         labelled += " after relabelling"
     probability = f"{disagreement.probability:.2f}"
     probability = {"0.00": "less than 0.01", "1.00": "more than 0.99"}.get(probability, probability)
-    return f"{ABBREVIATIONS[disagreement.column]} is {labelled}, and the network gives it {probability}"
+    return f"{disagreement.abbreviation} is {labelled}, and the network gives it {probability}"

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ecg.data.corrections import CORRECTION_BIAS, describe_corrections
-from ecg.data.labels import ABBREVIATIONS, SCORED
+from ecg.data.labels import CHALLENGE_CLASSES
 from ecg.data.patients import count_patients
 from ecg.data.store import diagnosis_lines
 from ecg.evaluation.metrics import metric_name
@@ -112,7 +112,7 @@ def write_report(folder: Path, results: Results, settings: object, start: Traini
             figures.setdefault(kind, []).append(embedded)
         drawn = temporary / "disagreements"
         drawn.mkdir()
-        training_charts.draw_disagreements(drawn, results.disagreements, np.full(len(SCORED), HALF / 100),
+        training_charts.draw_disagreements(drawn, results.disagreements, np.full(len(results.classes), HALF / 100),
                            early_gains=results.store.preparation.early_gains)  # fmt: skip
         page = build_training_page(results, settings, tables, figures, sorted(drawn.iterdir()), card)
         (temporary / REPORT_PAGE).write_text(page, encoding="utf-8", errors="backslashreplace")
@@ -192,10 +192,11 @@ def draw_training(results: Results) -> Iterator[tuple[str, int | None, Figure]]:
         if len(labels):
             yield "reliability", leads, training_charts.reliability_chart(labels, lines, titles)
         titles, predictions = (
-            (f"{leads} leads: credit in the {metric_name(settings.weights)}", subtitle),
+            (f"{leads} leads: credit in the {metric_name(settings.weights, results.classes)}", subtitle),
             results.predictions(leads),
         )
-        chart = training_charts.confusion_chart(results.scored_labels, predictions, settings.weight_array, titles)
+        chart = training_charts.confusion_chart(results.scored_labels, predictions, settings.weight_array, titles,
+                                                results.classes)  # fmt: skip
         yield "confusion", leads, chart
 
 
@@ -235,7 +236,7 @@ def build_training_page(
         sections["Corrected labels"].insert(0, paragraphs([describe_corrections(results.store.reviewed), BOTH_SCORED]))
     masks = [row for row in tables["masks"] if row[1] in ("source", "all")]
     sections["Label masks"].insert(0, plain_table(masks[0], masks[1:], "Labels that training ignores, in all sources"))
-    rules = [escape_unprintable(describe_relabelling(relabelling)) for relabelling in results.relabellings]
+    rules = [escape_unprintable(rule) for rule in _describe_rules(results)]
     sections["Relabelling"].insert(0, bullet_list(rules))
     if results.limitations:
         sections["Learning curves"].insert(0, bullet_list(results.limitations))
@@ -243,7 +244,7 @@ def build_training_page(
     for path in drawn:
         disagreement = results.disagreements[int(path.name.partition("_")[0]) - 1]
         label = "labelled" if disagreement.labelled else "not labelled"
-        text = f"{ABBREVIATIONS[disagreement.column]} is {label}, its probability is {disagreement.probability:.3f}."
+        text = f"{disagreement.abbreviation} is {label}, its probability is {disagreement.probability:.3f}."
         pages.append(embed_figure(path, escape_unprintable(disagreement.name), text, "drawn on ECG paper"))
     sections["Disagreements"] += _fold(pages, "Others on ECG paper")
     faults = [(word, reason, len(names), abbreviated_list(names)) for word, reason, names in _group_faults(tables)]
@@ -259,11 +260,12 @@ def build_training_page(
     if results.store.patients is not None:
         n_patients = count_patients(results.store.patients)
         in_one_part = f" All recordings of a patient are in the same part ({n_patients:,} patients)."
+    metric = metric_name(results.settings.weights, results.classes)
     opening = [
         f"{n_training:,} recordings for training, {n_validation:,} for validation, {len(results.store.excluded):,} "
         f"excluded.{in_one_part} The scores are of {results.scored.sum():,} validation recordings, of "
         f"{', '.join(results.scored_sources)}.",
-        f"{metric_name(results.settings.weights).capitalize()} of the model on these: {_list_scores(tables, CLEANED)}."
+        f"{metric.capitalize()} of the model on these: {_list_scores(tables, CLEANED)}."
         + EACH_BY_OTHERS * (results.settings.n_parts > 1),
     ]
     if results.store.reviewed:
@@ -271,6 +273,11 @@ def build_training_page(
         opening.append(f"Reviewers have corrected labels. By the labels of the headers: {by_header}. {CORRECTION_BIAS}")
     title = f"Training of {getattr(settings, 'system', 'a system')} on {n_training:,} recordings"
     return build_page(title, opening, {name: parts for name, parts in sections.items() if parts})
+
+
+def _describe_rules(results: Results) -> list[str]:
+    """Describe what each relabelling rule did."""
+    return [describe_relabelling(relabelling, results.classes) for relabelling in results.relabellings]
 
 
 def _list_scores(tables: Mapping[str, Table], version: str) -> str:
@@ -311,7 +318,7 @@ def report_lines(results: Results) -> list[str]:
         format_table([header, *sources, total]),
         [line for fault in faults for line in wrap_line(fault)] + diagnosis_lines(results.store),
         wrap_line(f"{describe_corrections(results.store.reviewed)} {BOTH_SCORED}") if results.store.reviewed else [],
-        [line for relabelling in results.relabellings for line in wrap_line(describe_relabelling(relabelling))],
+        [line for rule in _describe_rules(results) for line in wrap_line(rule)],
         [line for limitation in results.limitations for line in wrap_line(limitation)],
         _score_lines(results, row_objects(tables["scores"])),
     )
@@ -326,7 +333,8 @@ def _score_lines(results: Results, scores: Sequence[Mapping]) -> list[str]:
         for row in scores
         if row["labels"] in results.shown_versions
     ]
-    by_weights = "" if results.settings.weights is None else f", by the {metric_name(results.settings.weights)}"
+    metric = metric_name(results.settings.weights, results.classes)
+    by_weights = "" if metric == CHALLENGE_CLASSES.metric else f", by the {metric}"
     columns = (name.removeprefix("score ").removeprefix("with ").removeprefix("by ") for name in names)
     return [
         f"scores on {results.scored.sum():,} recordings of {', '.join(results.scored_sources)}{by_weights}",

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ecg.data.class_tables import ClassTable
 from ecg.data.corrections import correction_table
-from ecg.data.labels import ABBREVIATIONS, ADDITIONAL_CLASSES, SCORED, select_labels, source_of
+from ecg.data.labels import select_labels, source_of
 from ecg.evaluation.calibration import calibration_error, reliability_table
 from ecg.evaluation.metrics import accuracy, challenge_score, f_measures, nan_mean, roc_and_pr_areas
 from ecg.evaluation.thresholds import HALF
 from ecg.models.decision import ARGMAX, VOTE
 from ecg.runtime.cache import fingerprint
 from ecg.runtime.files import write_csv
-from ecg.systems.label_cleaning import Disagreement
+from ecg.systems.label_comparison import Disagreement
 from ecg.systems.results import AS_PREDICTED, AT_HALF, BY_CREDIT, Results
 
 if TYPE_CHECKING:  # these import Keras
@@ -108,7 +109,7 @@ def class_table(results: Results) -> Table:
     counts = np.array([labels[group].sum(axis=0) for group in groups]).T.tolist()
     rows = []
     for column, trained, count in zip(results.reported_columns, results.is_trained, counts, strict=True):
-        name, codes, title = (*SCORED, *ADDITIONAL_CLASSES)[column]
+        name, codes, title = results.classes.diagnoses[column]
         rows.append((name, "|".join(codes), title, "trained" if trained else "not trained", *count))
     return [("class", "codes", "name", "use", "training", "validation", *sources), *rows]
 
@@ -148,7 +149,7 @@ def relabelling_table(results: Results) -> Table:
             chosen[rule.columns] = True
             changes = (before, after & ~before, before & ~after, after)
             counts = np.array([change.sum(axis=0) for change in changes])[:, chosen].T.tolist()
-            names = np.array(ABBREVIATIONS)[chosen].tolist()
+            names = np.array(results.classes.abbreviations)[chosen].tolist()
             rows += [
                 (rule.title, source, name, len(before), *count, "") for name, count in zip(names, counts, strict=True)
             ]
@@ -167,7 +168,7 @@ def relabelled_table(results: Results) -> Table:
         probability[:, rule.columns] = rule.probabilities
         for row, column in np.argwhere((rule.before != rule.after) | (probability >= HALF / 100)).tolist():
             record = rule.records[row]
-            rows.append((rule.title, str(names[record]), str(sources[record]), ABBREVIATIONS[column],
+            rows.append((rule.title, str(names[record]), str(sources[record]), results.classes.abbreviations[column],
                          int(rule.before[row, column]), int(rule.after[row, column]),
                          float(probability[row, column])))  # fmt: skip
     return [("rule", "record", "source", "class", "before", "after", "probability"), *rows]
@@ -178,7 +179,7 @@ def corrected_tables(results: Results) -> dict[str, Table]:
     store = results.store
     if store.reviewed is None:
         return {}
-    return {"corrected_labels": correction_table(store.reviewed, store.names.tolist())}
+    return {"corrected_labels": correction_table(store.reviewed, store.names.tolist(), results.classes)}
 
 
 def mask_table(results: Results) -> Table:
@@ -199,7 +200,7 @@ def mask_table(results: Results) -> Table:
 def threshold_table(results: Results, attribute: str) -> Table:
     """List thresholds by class and lead set; `attribute` is one of a ThresholdSearch."""
     thresholds = [getattr(search, attribute) for search in results.searches.values()]
-    rows = [(name, *row) for name, *row in zip(ABBREVIATIONS, *thresholds, strict=True)]
+    rows = [(name, *row) for name, *row in zip(results.classes.abbreviations, *thresholds, strict=True)]
     return [("class", *(f"{leads} leads" for leads in results.searches)), *rows]
 
 
@@ -210,7 +211,7 @@ def member_threshold_table(results: Results) -> Table:
         for leads, votes in results.votes.items()
         for number, thresholds in enumerate(votes.thresholds.tolist(), 1)
     }
-    return [("class", *columns), *zip(ABBREVIATIONS, *columns.values(), strict=True)]
+    return [("class", *columns), *zip(results.classes.abbreviations, *columns.values(), strict=True)]
 
 
 def score_table(results: Results) -> Table:
@@ -222,18 +223,18 @@ def score_table(results: Results) -> Table:
     exclusive classes with the one class right. Thresholds were found with the labels after relabelling; if argmax
     decides, there are none, so that their scores are NaN.
     """
-    rows, weights, trained = [], results.settings.weight_array, results.is_trained
+    rows, trained, n_scored = [], results.is_trained, len(results.classes)
     argmax = results.settings.decision == ARGMAX
-    counted = trained if argmax else results.reported_columns < len(SCORED)
+    counted = trained if argmax else results.reported_columns < n_scored
     for leads, search in results.searches.items():
         probabilities, predictions = results.probabilities(leads), results.all_predictions(leads)
-        scored = probabilities[:, : len(SCORED)]
+        scored = probabilities[:, :n_scored]
         by_decision = results.predictions_by_decision(leads)
         scored_predictions = (by_decision[AT_HALF], scored >= search.common, scored >= search.by_class,
                               by_decision[BY_CREDIT], by_decision[AS_PREDICTED])  # fmt: skip
         for version, labels in results.label_versions.items():
-            known = labels[:, : len(SCORED)]
-            *scores, by_credit, score = (challenge_score(known, outputs, weights) for outputs in scored_predictions)
+            known = labels[:, :n_scored]
+            *scores, by_credit, score = (compute_metric(results, known, outputs) for outputs in scored_predictions)
             common = search.common
             if argmax:
                 scores, common = [math.nan] * len(scores), math.nan
@@ -244,21 +245,26 @@ def score_table(results: Results) -> Table:
     return [("leads", "labels", *SCORES, "one threshold", "AUROC", "AUPRC", "accuracy", "F-measure"), *rows]
 
 
+def compute_metric(results: Results, labels: np.ndarray, outputs: np.ndarray) -> float:
+    """Return the metric of a training for labels and predictions (s, S) bool."""
+    return challenge_score(labels, outputs, results.settings.weight_array, results.classes.sinus)
+
+
 def decision_table(results: Results) -> Table:
     """List metric, macro F1 and mean number of classes of each decision.
 
     F1 is the mean over the trained scored classes for which it exists.
     """
-    rows, weights = [], results.settings.weight_array
-    trained = np.intersect1d(results.columns, np.arange(len(SCORED)))
+    rows, n_scored = [], len(results.classes)
+    trained = np.intersect1d(results.columns, np.arange(n_scored))
     for leads in results.searches:
         by_decision = results.predictions_by_decision(leads)
         for version, labels in results.label_versions.items():
-            known = labels[:, : len(SCORED)]
+            known = labels[:, :n_scored]
             for name, outputs in by_decision.items():
                 f_measure = nan_mean(f_measures(known, outputs)[trained])
                 sizes = (float(classes.sum(axis=1).mean()) for classes in (outputs, known))
-                rows.append((leads, version, name, challenge_score(known, outputs, weights), f_measure, *sizes))
+                rows.append((leads, version, name, compute_metric(results, known, outputs), f_measure, *sizes))
     return [("leads", "labels", "decision", "metric", "macro F1", "predicted classes", "labelled classes"), *rows]
 
 
@@ -275,7 +281,7 @@ def calibration_table(results: Results) -> Table:
 def intercept_table(results: Results) -> Table:
     """List the intercepts of the calibration by class and lead set."""
     intercepts = [results.calibrations[leads].intercepts for leads in results.searches]
-    rows = [(name, *row) for name, *row in zip(ABBREVIATIONS, *intercepts, strict=True)]
+    rows = [(name, *row) for name, *row in zip(results.classes.abbreviations, *intercepts, strict=True)]
     return [("class", *(f"{leads} leads" for leads in results.searches)), *rows]
 
 
@@ -297,7 +303,7 @@ def class_score_table(results: Results, leads: int) -> Table:
     threshold is given only if it decides.
     """
     rows, predictions, thresholds = [], results.all_predictions(leads), np.full(len(results.reported_columns), np.nan)
-    thresholds[: len(SCORED)] = results.rule(leads).applied_thresholds
+    thresholds[: len(results.classes)] = results.rule(leads).applied_thresholds
     for version, labels in results.label_versions.items():
         counts = [decision.sum(axis=0) for decision in (labels, predictions, labels & predictions)]
         areas = np.where(results.is_trained, roc_and_pr_areas(labels, results.probabilities(leads)), np.nan)
@@ -332,7 +338,7 @@ def precision_and_recall(labels: np.ndarray, predictions: np.ndarray) -> tuple[n
 
 def disagreement_table(disagreements: Sequence[Disagreement]) -> Table:
     """List disagreements in their order."""
-    rows = [(rank, item.name, item.source, ABBREVIATIONS[item.column], "present" if item.labelled else "absent",
+    rows = [(rank, item.name, item.source, item.abbreviation, "present" if item.labelled else "absent",
              item.probability) for rank, item in enumerate(disagreements, 1)]  # fmt: skip
     return [("rank", "record", "source", "class", "label", "probability"), *rows]
 
@@ -372,7 +378,9 @@ def flatten_settings(settings: object, prefix: str = "") -> dict[str, str]:
         if isinstance(value, tuple) and any(map(is_dataclass, value)):
             items = {f"{name}.{number}": item for number, item in enumerate(value, 1)}
         for key, item in items.items():
-            if is_dataclass(item):
+            if isinstance(item, ClassTable):
+                flat[key] = f"{len(item)} classes with fingerprint {fingerprint(item)[:8]}"
+            elif is_dataclass(item):
                 flat |= {key: type(item).__name__} | flatten_settings(item, f"{key}.")
             elif isinstance(item, tuple):
                 words = ("-".join(map(str, part)) if isinstance(part, tuple) else str(part) for part in item)

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ecg.data.labels import class_indices, expand
 from ecg.evaluation.calibration import Calibration, fit_calibration
 from ecg.evaluation.metrics import challenge_score
 from ecg.evaluation.thresholds import HALF, ThresholdSearch, evolve_thresholds, search_thresholds
@@ -58,8 +57,8 @@ class ValidationScorer:
     Attributes:
         settings: Settings of the system.
         sources: Source of each recording of the store, (N,).
-        labels: Labels after relabelling, (N, 26) bool.
-        original_labels: Labels of the headers, (N, 26) bool.
+        labels: Labels after relabelling, (N, C) bool.
+        original_labels: Labels of the headers, (N, C) bool.
     """
 
     settings: Settings
@@ -68,25 +67,26 @@ class ValidationScorer:
     original_labels: np.ndarray
 
     def select(self, validation: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Select the scored recordings: indices (s,) and probabilities (s, 26)."""
+        """Select the scored recordings: indices (s,) and probabilities (s, C)."""
         scored = scoring_mask(self.sources[validation], self.settings)
-        return validation[scored], expand(probabilities[scored], class_indices(self.settings.classes))
+        return validation[scored], self.settings.class_table.expand(probabilities[scored], self.settings.columns)
 
     def search(self, validation: np.ndarray, probabilities: np.ndarray, resamples: int = 0) -> ThresholdSearch:
         """Search thresholds, averaged over resamples."""
         rows, wide = self.select(validation, probabilities)
         halves = self.settings.decision in (HALVES, ARGMAX)
         search = search_thresholds(self.labels[rows], wide, self.settings.weight_array, 0 if halves else resamples,
-                                   self.settings.seed)  # fmt: skip
+                                   self.settings.seed, self.settings.class_table.sinus)  # fmt: skip
         if halves:
             return replace(search, thresholds=np.full_like(search.thresholds, HALF / 100), score=search.score_at_half)
         return search
 
     def evolve(self, validation: np.ndarray, probabilities: np.ndarray, key: str) -> np.ndarray:
-        """Search the thresholds (26,) of one network, by evolution seeded by a key."""
+        """Search the thresholds (C,) of one network, by evolution seeded by a key."""
         rows, wide = self.select(validation, probabilities)
         seed = int(seeds(self.settings.seed, key, 0, 1)[0])
-        return evolve_thresholds(self.labels[rows], wide, self.settings.weight_array, seed)
+        sinus = self.settings.class_table.sinus
+        return evolve_thresholds(self.labels[rows], wide, self.settings.weight_array, seed, sinus)
 
     def calibrate(self, validation: np.ndarray, probabilities: np.ndarray) -> Calibration:
         """Fit the calibration of the scored classes to the labels of the headers.
@@ -103,8 +103,12 @@ class ValidationScorer:
         """Return the Challenge metric of the decisions by a rule, see `Rule.decide`."""
         scored = scoring_mask(self.sources[validation], self.settings)
         members = None if members is None else members[:, scored]
-        predictions = rule.decide(probabilities[scored], class_indices(self.settings.classes), members)
-        return challenge_score(self.labels[validation[scored]], predictions, self.settings.weight_array)
+        predictions = rule.decide(probabilities[scored], self.settings.columns, members)
+        return self._score_predictions(self.labels[validation[scored]], predictions)
+
+    def _score_predictions(self, labels: np.ndarray, predictions: np.ndarray) -> float:
+        """Return the metric of predictions, with the weights of the settings."""
+        return challenge_score(labels, predictions, self.settings.weight_array, self.settings.class_table.sinus)
 
     def scores(self, validation: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
         """Return the scores that are logged after an epoch."""
@@ -119,7 +123,7 @@ class ValidationScorer:
         if (self.labels != self.original_labels).any():
             rows, wide = self.select(validation, probabilities)
             for name, thresholds in (("at 0.5", HALF / 100), ("optimised", search.by_class)):
-                score = challenge_score(self.original_labels[rows], wide >= thresholds, self.settings.weight_array)
+                score = self._score_predictions(self.original_labels[rows], wide >= thresholds)
                 scores[f"{name} as labelled"] = score
         return scores
 
@@ -164,8 +168,8 @@ def fit_decisions(
                 (np.searchsorted(validation, network.stage.to_predict), network.probabilities) for network in group
             ]
             by_group[name] = average_rows((len(validation), group[0].probabilities.shape[1]), parts)
-        columns = {name: class_indices(classes_of(settings, name)) for name in by_group}
-        predicted = choose_group_probabilities(by_group, columns)
+        classes = {name: classes_of(settings, name) for name in by_group}
+        predicted = choose_group_probabilities(by_group, classes)
         search = scorer.search(validation, predicted, settings.resamples)
         calibration, votes = scorer.calibrate(validation, predicted), None
         if settings.decision == VOTE:

@@ -1,4 +1,4 @@
-"""Relabel by networks of other sources, and mask doubtful labels.
+"""Relabel by networks of other sources, and mask labels that sources do not give.
 
 The method is that of Cai et al. 2021. All functions here are pure functions of labels, sources and probabilities;
 `ecg.systems.method` trains the networks.
@@ -7,16 +7,13 @@ The method is that of Cai et al. 2021. All functions here are pure functions of 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, CPSC_LABELS, TRAINED, TRAINED_CLASSES, source_of
+from ecg.data.class_tables import ClassTable
+from ecg.data.labels import CHALLENGE_CLASSES, CPSC_LABELS
 
-MAX_DRAWN = 20  # figures of the most confident disagreements, by default
-SURE_PRESENT = 0.9  # an absent label is masked above this probability
-SURE_ABSENT = 0.1  # a present label is masked below this probability
 ADDED = 0.8  # an unlabelled class is added above this probability
 FEWEST = 20  # recordings, of each class if there are two, that a relabelling network needs
 
@@ -39,10 +36,10 @@ class RelabellingData(NamedTuple):
     skip_reason: str
 
 
-def check_classes(classes: Iterable[str], trained: Iterable[str] = TRAINED_CLASSES) -> None:
+def check_trained_classes(names: Iterable[str], trained: Iterable[str]) -> None:
     """Raise ValueError if one of the classes, abbreviations, is not trained."""
     trained = list(trained)
-    if unknown := [name for name in classes if name not in trained]:
+    if unknown := [name for name in names if name not in trained]:
         raise ValueError(f"{', '.join(unknown)}: expected one of the trained classes {', '.join(trained)}")
 
 
@@ -56,7 +53,7 @@ class ConflatedClasses:
         relabel: Whether to relabel these recordings by a network.
 
     Raises:
-        ValueError: The classes are not two of the trained ones.
+        ValueError: The classes are not two.
     """
 
     sources: tuple[str, ...] = ("Ningbo",)
@@ -64,7 +61,6 @@ class ConflatedClasses:
     relabel: bool = True
 
     def __post_init__(self) -> None:
-        check_classes(self.classes)
         if not len(self.classes) == len(set(self.classes)) == 2:
             names = ", ".join(self.classes)
             raise ValueError(f"{', '.join(self.sources)}: expected two conflated classes, received {names}")
@@ -79,31 +75,43 @@ class ConflatedClasses:
         """Key of the stage."""
         return f"relabelling/{'+'.join(self.sources)}/{'-'.join(self.classes)}"
 
-    @property
-    def columns(self) -> np.ndarray:
-        """Columns of the two classes, (2,)."""
-        return np.array([CLASS_INDEX[name] for name in self.classes])
+    def check(self, classes: ClassTable) -> None:
+        """Raise ValueError if the two are not among the trained classes."""
+        check_trained_classes(self.classes, classes.trained_classes)
 
-    def candidates(self, labels: np.ndarray, sources: np.ndarray) -> np.ndarray:
+    def find_columns(self, classes: ClassTable = CHALLENGE_CLASSES) -> np.ndarray:
+        """Return the columns of the two classes, (2,)."""
+        return classes.indices(self.classes)
+
+    def candidates(
+        self, labels: np.ndarray, sources: np.ndarray, classes: ClassTable = CHALLENGE_CLASSES
+    ) -> np.ndarray:
         """Return the indices (m,) of the recordings with only the first class."""
-        first, second = labels[:, self.columns].T
+        first, second = labels[:, self.find_columns(classes)].T
         return np.flatnonzero(np.isin(sources, self.sources) & first & ~second)
 
-    def training_data(self, labels: np.ndarray, sources: np.ndarray, excluded: Sequence[str]) -> RelabellingData:
+    def training_data(
+        self,
+        labels: np.ndarray,
+        sources: np.ndarray,
+        excluded: Sequence[str],
+        classes: ClassTable = CHALLENGE_CLASSES,
+    ) -> RelabellingData:
         """Return recordings of other sources with one class; both weigh the same.
 
         Args:
-            labels: Labels, (N, 26) bool.
+            labels: Labels, (N, C) bool.
             sources: Source of each recording, (N,).
             excluded: Sources that the network is not trained on.
+            classes: The C classes.
         """
-        first, second = labels[:, self.columns].T
+        first, second = labels[:, self.find_columns(classes)].T
         records = np.flatnonzero(~np.isin(sources, excluded) & (first ^ second))
         targets = second[records, np.newaxis].astype(np.float32)
         counts = [int((targets == present).sum()) for present in (0, 1)]
         shares = [len(records) / (2 * max(count, 1)) for count in counts]
         weights = np.where(targets > 0, shares[1], shares[0]).astype(np.float32)
-        candidates, reason = self.candidates(labels, sources), ""
+        candidates, reason = self.candidates(labels, sources, classes), ""
         if not len(candidates):
             reason = f"no recordings of {', '.join(self.sources)} with {self.classes[0]} alone"
         elif min(counts) < FEWEST:
@@ -111,17 +119,24 @@ class ConflatedClasses:
             reason = f"the other sources have {known}, {FEWEST} of each needed"
         return RelabellingData(records, targets, weights, candidates, reason)
 
-    def update_labels(self, labels: np.ndarray, sources: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    def update_labels(
+        self,
+        labels: np.ndarray,
+        sources: np.ndarray,
+        probabilities: np.ndarray,
+        classes: ClassTable = CHALLENGE_CLASSES,
+    ) -> np.ndarray:
         """Label each candidate with the more probable class.
 
         Args:
-            labels: Labels, (N, 26) bool; they are copied.
+            labels: Labels, (N, C) bool; they are copied.
             sources: Source of each recording, (N,).
             probabilities: Probabilities of both classes for the candidates, (m, 2).
+            classes: The C classes.
         """
-        candidates, labels = self.candidates(labels, sources), labels.copy()
+        candidates, labels = self.candidates(labels, sources, classes), labels.copy()
         second = probabilities[:, 1:] >= probabilities[:, :1]
-        labels[np.ix_(candidates, self.columns)] = np.hstack([~second, second])
+        labels[np.ix_(candidates, self.find_columns(classes))] = np.hstack([~second, second])
         return labels
 
 
@@ -133,19 +148,11 @@ class PartiallyLabelledSource:
         sources: Names of the sources.
         labelled: Classes that they label.
         relabel: Whether a network adds the other trained classes; otherwise these count as absent.
-
-    Raises:
-        ValueError: A labelled class is not trained (or not scored, without a network), or no class is unlabelled.
     """
 
     sources: tuple[str, ...] = ("CPSC",)
     labelled: tuple[str, ...] = CPSC_LABELS
     relabel: bool = True
-
-    def __post_init__(self) -> None:
-        check_classes(self.labelled, TRAINED_CLASSES if self.relabel else ABBREVIATIONS)
-        if not len(self.columns):
-            raise ValueError(f"{', '.join(self.sources)}: all classes are labelled")
 
     @property
     def title(self) -> str:
@@ -157,31 +164,54 @@ class PartiallyLabelledSource:
         """Key of the stage."""
         return f"relabelling/{'+'.join(self.sources)}/omitted"
 
-    @property
-    def columns(self) -> np.ndarray:
-        """Columns of the unlabelled classes, (K,); only trained ones if relabelled."""
-        classes = TRAINED_CLASSES if self.relabel else ABBREVIATIONS
-        return np.array([CLASS_INDEX[name] for name in classes if name not in self.labelled], int)
+    def check(self, classes: ClassTable) -> None:
+        """Check the labelled classes against a table of classes.
 
-    def candidates(self, labels: np.ndarray, sources: np.ndarray) -> np.ndarray:
+        Raises:
+            ValueError: One is not trained (or not scored, without a network), or no class is unlabelled.
+        """
+        check_trained_classes(self.labelled, classes.trained_classes if self.relabel else classes.abbreviations)
+        if not len(self.find_columns(classes)):
+            raise ValueError(f"{', '.join(self.sources)}: all classes are labelled")
+
+    def find_columns(self, classes: ClassTable = CHALLENGE_CLASSES) -> np.ndarray:
+        """Return the columns of the unlabelled classes, (K,); trained ones if relabelled."""
+        names = classes.trained_classes if self.relabel else classes.abbreviations
+        return classes.indices(name for name in names if name not in self.labelled)
+
+    def candidates(
+        self, labels: np.ndarray, sources: np.ndarray, classes: ClassTable = CHALLENGE_CLASSES
+    ) -> np.ndarray:
         """Return the indices (m,) of these sources' recordings."""
         return np.flatnonzero(np.isin(sources, self.sources))
 
-    def training_data(self, labels: np.ndarray, sources: np.ndarray, excluded: Sequence[str]) -> RelabellingData:
+    def training_data(
+        self,
+        labels: np.ndarray,
+        sources: np.ndarray,
+        excluded: Sequence[str],
+        classes: ClassTable = CHALLENGE_CLASSES,
+    ) -> RelabellingData:
         """Return all recordings of other sources; see `ConflatedClasses`."""
         records = np.flatnonzero(~np.isin(sources, excluded))
-        targets = labels[np.ix_(records, self.columns)].astype(np.float32)
-        candidates, reason = self.candidates(labels, sources), ""
+        targets = labels[np.ix_(records, self.find_columns(classes))].astype(np.float32)
+        candidates, reason = self.candidates(labels, sources, classes), ""
         if not len(candidates):
             reason = f"no recordings of {', '.join(self.sources)}"
         elif len(records) < FEWEST:
             reason = f"{len(records):,} recordings of other sources, {FEWEST} needed"
         return RelabellingData(records, targets, np.ones_like(targets), candidates, reason)
 
-    def update_labels(self, labels: np.ndarray, sources: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    def update_labels(
+        self,
+        labels: np.ndarray,
+        sources: np.ndarray,
+        probabilities: np.ndarray,
+        classes: ClassTable = CHALLENGE_CLASSES,
+    ) -> np.ndarray:
         """Add to each candidate the classes with probabilities (m, K) above 0.8."""
         candidates, labels = self.candidates(labels, sources), labels.copy()
-        labels[np.ix_(candidates, self.columns)] |= probabilities > ADDED
+        labels[np.ix_(candidates, self.find_columns(classes))] |= probabilities > ADDED
         return labels
 
 
@@ -214,6 +244,16 @@ class CleaningSettings:
         for (name, fault), count in faults.items():
             if count > 1:
                 raise ValueError(f"{name}: {fault} given twice")
+
+    def check(self, classes: ClassTable) -> None:
+        """Check the classes of all rules against a table of classes.
+
+        Raises:
+            ValueError: A class is unknown, or a source labels all classes.
+        """
+        rules: tuple[LabelRule, ...] = (*self.conflated_classes, *self.partially_labelled)
+        for rule in rules:
+            rule.check(classes)
 
     @property
     def rules(self) -> tuple[LabelRule, ...]:
@@ -258,8 +298,8 @@ class Relabelling(NamedTuple):
         records: Indices of the recordings in the store, (m,).
         columns: Columns of the classes, (K,).
         probabilities: Probabilities by the network, (m, K).
-        before: Labels before, (m, 26) bool.
-        after: Labels after, (m, 26) bool.
+        before: Labels before, (m, C) bool.
+        after: Labels after, (m, C) bool.
         skip_reason: Why nothing was done, or an empty string.
     """
 
@@ -272,22 +312,12 @@ class Relabelling(NamedTuple):
     skip_reason: str = ""
 
 
-def label_masks(targets: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Mask the labels that the network contradicts with confidence.
-
-    Args:
-        targets: Labels as 0 or 1, (N, K).
-        probabilities: Probabilities by the network of round 1, (N, K).
-
-    Returns:
-        0 if a label is masked, else 1: (N, K) float32.
-    """
-    doubtful = np.where(np.asarray(targets, bool), probabilities < SURE_ABSENT, probabilities > SURE_PRESENT)
-    return (~doubtful).astype(np.float32)
-
-
 def source_masks(
-    targets: np.ndarray, sources: np.ndarray, columns: np.ndarray, partially_labelled: Sequence[PartiallyLabelledSource]
+    targets: np.ndarray,
+    sources: np.ndarray,
+    columns: np.ndarray,
+    partially_labelled: Sequence[PartiallyLabelledSource],
+    classes: ClassTable = CHALLENGE_CLASSES,
 ) -> np.ndarray:
     """Mask the classes that a recording's source does not label (Li et al. 2021).
 
@@ -300,6 +330,7 @@ def source_masks(
         sources: Source of each recording, (N,).
         columns: Columns of the classes, (K,).
         partially_labelled: The partially labelled sources.
+        classes: All classes.
 
     Returns:
         0 if a class is masked, else 1: (N, K) float32.
@@ -307,94 +338,22 @@ def source_masks(
     masks = np.ones(targets.shape, np.float32)
     labelled: dict[str, np.ndarray] = {}
     for rule in partially_labelled:
-        known = [*(CLASS_INDEX[name] for name in rule.labelled), *(rule.columns if rule.relabel else ())]
+        known = [*classes.indices(rule.labelled), *(rule.find_columns(classes) if rule.relabel else ())]
         labelled |= dict.fromkeys(rule.sources, np.isin(columns, known))
     for source in np.unique(sources).tolist():
         rows = sources == source
         present = targets[rows].any(axis=0)
-        masks[rows] = np.where(columns < len(ABBREVIATIONS), labelled.get(source, present), present)
+        masks[rows] = np.where(columns < len(classes), labelled.get(source, present), present)
     return masks
 
 
-def describe_relabelling(relabelling: Relabelling) -> str:
+def describe_relabelling(relabelling: Relabelling, classes: ClassTable = CHALLENGE_CLASSES) -> str:
     """Describe in one line what a rule did."""
     if relabelling.skip_reason:
         return f"{relabelling.title}: not relabelled, {relabelling.skip_reason}"
     changes = {"added": relabelling.after & ~relabelling.before, "removed": relabelling.before & ~relabelling.after}
     parts = [f"{len(relabelling.records):,} recordings examined"]
     for change, changed in changes.items():
-        counts = zip(ABBREVIATIONS, changed.sum(axis=0).tolist(), strict=True)
+        counts = zip(classes.abbreviations, changed.sum(axis=0).tolist(), strict=True)
         parts.append(f"{change}: {', '.join(f'{name} {count:,}' for name, count in counts if count) or 'none'}")
     return f"{relabelling.title}: {'; '.join(parts)}"
-
-
-class Disagreement(NamedTuple):
-    """A label that a network contradicts with confidence.
-
-    Attributes:
-        path: Path of the header.
-        name: Name of the record, with its folders below the data folder.
-        source: Source of the recording.
-        column: Column of the class, of 26.
-        labelled: Whether the class is labelled.
-        probability: Probability of the class by the network.
-        probabilities: Probabilities of all classes, (26,).
-    """
-
-    path: Path
-    name: str
-    source: str
-    column: int
-    labelled: bool
-    probability: float
-    probabilities: np.ndarray
-
-
-def compare_labels(
-    data: Path,
-    paths: Sequence[str] | np.ndarray,
-    labels: np.ndarray,
-    probabilities: np.ndarray,
-    masks: np.ndarray,
-    partially_labelled: Sequence[PartiallyLabelledSource],
-    covered: np.ndarray | bool = True,
-) -> tuple[np.ndarray, np.ndarray, list[Disagreement]]:
-    """Compare labels with a network's probabilities.
-
-    One rule of masks serves the networks of both rounds. By the loss, a network's best output is 0.9 if a class is 38
-    times (round 1) or 42 times (round 2) as likely present as absent, and 0.1 if it is 3,800 or 1,300 times as likely
-    absent.
-
-    Args:
-        data: Data folder.
-        paths: Paths of n headers below the data folder.
-        labels: Labels, (n, 26) bool.
-        probabilities: Probabilities by the network, (n, 26).
-        masks: 0 if a label of a trained class is contradicted, (n, 22).
-        partially_labelled: Partially labelled sources; classes that they do not label are compared only if present.
-        covered: Whether the network predicts the class, (n, 26) bool.
-
-    Returns:
-        Labels that were compared, (n, 22) bool, rows of the disagreements, (d,), and these, the most confident first.
-    """
-    sources = np.array([source_of(Path(path).stem) for path in paths])
-    compared = (labelled_mask(labels, sources, partially_labelled) & covered)[:, TRAINED]
-    rows, columns = np.nonzero(compared & (masks == 0))
-    columns = TRAINED[columns]
-    doubtful = probabilities[rows, columns]
-    order = np.argsort(np.minimum(doubtful, 1 - doubtful), kind="stable")  # the nearest to 0 or 1 first
-    rows, columns = rows[order], columns[order]
-    disagreements = [
-        Disagreement(data / paths[row], str(Path(paths[row]).with_suffix("")), str(sources[row]), column,
-                     bool(labels[row, column]), float(probabilities[row, column]), probabilities[row])
-        for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
-    ]  # fmt: skip
-    return compared, rows, disagreements
-
-
-def labelled_mask(labels: np.ndarray, sources: np.ndarray, rules: Sequence[PartiallyLabelledSource]) -> np.ndarray:
-    """Return which labels (n, 26) of sources (n,) are known: present, or not omitted."""
-    omitted = np.zeros(labels.shape, bool)
-    for rule in rules:
-        omitted[np.ix_(np.isin(sources, rule.sources), rule.columns)] = True
-    return labels | ~omitted

@@ -7,22 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ecg.data.labels import PROXY_SOURCE, class_indices, expand, select_labels
+from ecg.data.labels import PROXY_SOURCE, select_labels
 from ecg.data.patients import count_patients
 from ecg.data.store import Store
 from ecg.models.ensemble import Ensemble, Group
 from ecg.systems.decisions import TrainedNetwork, ValidationScorer, fit_decisions, group_networks
-from ecg.systems.label_cleaning import (
-    FEWEST,
-    MAX_DRAWN,
-    ConflatedClasses,
-    Disagreement,
-    Relabelling,
-    compare_labels,
-    describe_relabelling,
-    label_masks,
-    source_masks,
-)
+from ecg.systems.label_cleaning import FEWEST, ConflatedClasses, Relabelling, describe_relabelling, source_masks
+from ecg.systems.label_comparison import MAX_DRAWN, Disagreement, LabelledRecordings, compare_labels, label_masks
 from ecg.systems.plan import (
     GATE,
     GENERAL,
@@ -116,7 +107,7 @@ def train_system(settings: Settings, runner: StageRunner, peaks: Peaks, data: st
     # Networks of the other sources relabel classes that a source conflates or does not label.
     labels, relabellings = apply_rules(initial_labels(store, settings), store.sources, settings, runner,
                                        store.patients, store.verdicts)  # fmt: skip
-    columns = class_indices(settings.classes)
+    columns = settings.columns
     targets = select_labels(columns, labels, store.additional).astype(np.float32)
     scorer = ValidationScorer(settings, store.sources, labels, store.labels)
     runner.scorer = scorer.scores
@@ -176,25 +167,25 @@ def apply_rules(
     Each relabels some sources by a 12-lead network trained on the others.
 
     Args:
-        labels: Labels before, (N, 26) bool.
+        labels: Labels before, (N, C) bool.
         sources: Source of each recording, (N,).
         settings: Settings of the system.
         runner: Runs the stages.
         patients: Number of each recording's patient, (N,); None: each recording counts as a patient.
-        verdicts: Reviewers' verdicts, (N, 26); None: there are none.
+        verdicts: Reviewers' verdicts, (N, C); None: there are none.
 
     Returns:
-        The labels after them, (N, 26) bool, and what each rule did.
+        The labels after them, (N, C) bool, and what each rule did.
     """
-    relabellings = []
+    relabellings, classes = [], settings.class_table
     for rule in settings.cleaning.rules:
-        data = rule.training_data(labels, sources, settings.cleaning.excluded_sources(rule))
-        data = mask_unsure_labels(rule, data, verdicts)
+        data = rule.training_data(labels, sources, settings.cleaning.excluded_sources(rule), classes)
+        data = mask_unsure_labels(rule, data, verdicts, classes)
         known = None if patients is None else patients[data.records]
         if known is not None and not data.skip_reason and count_patients(known) < 2:
             data = data._replace(skip_reason=f"the {len(known):,} recordings of other sources are of one patient")
-        candidates, after = data.candidates, labels
-        probabilities = np.empty((0, len(rule.columns)), np.float32)
+        candidates, after, columns = data.candidates, labels, rule.find_columns(classes)
+        probabilities = np.empty((0, len(columns)), np.float32)
         if data.skip_reason:
             candidates = candidates[:0]
         else:
@@ -208,12 +199,12 @@ def apply_rules(
             probabilities = runner.run(stage).probabilities
             if isinstance(rule, ConflatedClasses):  # the network predicts only the second class
                 probabilities = np.hstack([1 - probabilities, probabilities])
-            after = rule.update_labels(labels, sources, probabilities)
-            after = keep_reviewed_labels(rule, labels, after, verdicts)
+            after = rule.update_labels(labels, sources, probabilities, classes)
+            after = keep_reviewed_labels(rule, labels, after, verdicts, classes)
         before, labels = labels, after
-        relabellings.append(Relabelling(rule.title, candidates, rule.columns, probabilities, before[candidates],
+        relabellings.append(Relabelling(rule.title, candidates, columns, probabilities, before[candidates],
                                         labels[candidates], data.skip_reason))  # fmt: skip
-        LOGGER.info(describe_relabelling(relabellings[-1]))
+        LOGGER.info(describe_relabelling(relabellings[-1], classes))
     return labels, relabellings
 
 
@@ -222,21 +213,21 @@ def initial_masks(store: Store, labels: np.ndarray, settings: Settings, relabell
 
     Args:
         store: The store of the recordings.
-        labels: Their labels, (N, 26) bool.
+        labels: Their labels, (N, C) bool.
         settings: Settings of the system.
         relabellings: What each rule did.
 
     Returns:
         0 for labels that a source does not give or reviewers are unsure about, else 1: (N, K) float32.
     """
-    columns = class_indices(settings.classes)
+    columns = settings.columns
     masks = np.ones((len(store), len(columns)), np.float32)
     if settings.source_masks:
         partially_labelled = settings.cleaning.without_skipped(relabellings).partially_labelled
         # A reviewer labels a class in one recording, not in all of its source.
         by_source = np.where(store.reviewed.is_changed, store.reviewed.labels, labels) if store.reviewed else labels
         by_source = select_labels(columns, by_source, store.additional)
-        masks = source_masks(by_source, store.sources, columns, partially_labelled)
+        masks = source_masks(by_source, store.sources, columns, partially_labelled, settings.class_table)
     return keep_reviewed_masks(masks, store.verdicts, columns)
 
 
@@ -252,7 +243,7 @@ def mask_doubtful_labels(
         settings: Settings of the system.
         runner: Runs the stage.
         store: The store of the recordings.
-        labels: Their labels, (N, 26) bool.
+        labels: Their labels, (N, C) bool.
         data: Data folder.
 
     Returns:
@@ -265,8 +256,10 @@ def mask_doubtful_labels(
                   augmentations=settings.augmentations)  # fmt: skip
     probabilities = runner.run(stage).probabilities
     masks, partially_labelled = label_masks(labelled.targets, probabilities), settings.cleaning.partially_labelled
-    masks = keep_reviewed_masks(masks, store.verdicts, class_indices(settings.classes), unsure=1)
-    _, _, disagreements = compare_labels(data, store.paths, labels, expand(probabilities), masks, partially_labelled)
+    masks = keep_reviewed_masks(masks, store.verdicts, settings.columns, unsure=1)
+    recordings = LabelledRecordings(data, store.paths, store.sources, labels, settings.class_table)
+    wide = settings.class_table.expand(probabilities)
+    _, _, disagreements = compare_labels(recordings, wide, masks, partially_labelled)
     LOGGER.info(f"masks: {int((masks == 0).sum()):,} of {masks.size:,} labels masked")
     return masks, disagreements[:MAX_DRAWN]
 

@@ -9,7 +9,7 @@ import numpy as np
 from ecg.data.batches import View
 from ecg.data.corrections import correct_labels
 from ecg.data.headers import RecordError
-from ecg.data.labels import PROXY_SOURCE, add_implied_labels, class_indices, select_labels
+from ecg.data.labels import PROXY_SOURCE, select_labels
 from ecg.data.leads import LEADS
 from ecg.data.patients import count_patients
 from ecg.data.store import Store
@@ -221,13 +221,14 @@ def draw_patients(patients: np.ndarray, n_recordings: int, random: np.random.Gen
 
 
 def initial_labels(store: Store, settings: Settings) -> np.ndarray:
-    """Return the labels before relabelling, including implied ones, (N, 26) bool."""
-    return correct_labels(add_implied_labels(store.labels, settings.implies), store.verdicts)
+    """Return the labels before relabelling, including implied ones, (N, C) bool."""
+    labels = settings.class_table.add_implied_labels(store.labels, settings.implies)
+    return correct_labels(labels, store.verdicts)
 
 
 def known_labels(store: Store, settings: Settings) -> np.ndarray:
     """Return the labels of a system's classes, including implied ones, (N, K) bool."""
-    return select_labels(class_indices(settings.classes), initial_labels(store, settings), store.additional)
+    return select_labels(settings.columns, initial_labels(store, settings), store.additional)
 
 
 def find_usable(targets: np.ndarray, settings: Settings) -> np.ndarray:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ecg.data.labels import CHALLENGE_CLASSES
 from ecg.data.leads import LEAD_SETS
 from ecg.data.memory_stores import build_synthetic_store
 from ecg.data.store import store_folder
@@ -14,6 +15,7 @@ from ecg.models.ensemble import input_leads
 from ecg.models.initial_weights import InitialNetwork
 from ecg.models.resnets import LiSettings
 from ecg.runtime.executors import ALL_CORES, Executor
+from ecg.systems.own_classes import use_classes
 from ecg.systems.plan import (
     GATE,
     NetworkPlan,
@@ -56,6 +58,7 @@ def pretrain_networks(
     settings: Settings, pretraining: SyntheticPretraining, runner: StageRunner
 ) -> list[InitialNetwork]:
     """Train a network for each lead set and view on synthetic recordings."""
+    settings = select_synthetic_classes(settings)
     stores = build_synthetic_stores(runner.folder / FOLDER, settings, pretraining, runner.executor)
     synthetic_runner = replace(runner, stores=stores, initial_networks=())
     stages = [
@@ -64,6 +67,15 @@ def pretrain_networks(
     outcomes = zip(stages, synthetic_runner.run_all(stages), strict=True)
     members = (make_member(stage, outcome.weights, stage.leads) for stage, outcome in outcomes)
     return [InitialNetwork.from_member(member, settings.classes) for member in members]
+
+
+def select_synthetic_classes(settings: Settings) -> Settings:
+    """Return settings whose classes synthetic recordings have: those of the Challenge.
+
+    A network for other classes starts from a pretrained one with another head.
+    """
+    is_challenge = settings.class_table == CHALLENGE_CLASSES
+    return settings if is_challenge else use_classes(settings, CHALLENGE_CLASSES)
 
 
 def build_synthetic_stores(

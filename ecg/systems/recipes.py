@@ -9,12 +9,12 @@ import numpy as np
 
 from ecg.data.augmentation import AUGMENTATIONS, MIXUP
 from ecg.data.batches import DEFAULT_VIEW, REPEATED, ZEROS_IN_FRONT, View, Window
-from ecg.data.labels import ABBREVIATIONS, ADDITIONAL_CLASSES, CPSC_SCORED, SCORED, TRAINED_CLASSES, class_indices
+from ecg.data.class_tables import ClassTable, WeightTable
+from ecg.data.labels import ABBREVIATIONS, CHALLENGE_CLASSES, CPSC_SCORED, TRAINED_CLASSES
 from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.resampling import BUTTERWORTH, Preprocessing
 from ecg.data.synthetic import SyntheticSettings
 from ecg.evaluation.calibration import Calibration
-from ecg.evaluation.metrics import WeightTable, build_weight_array
 from ecg.models.dcnet import DCNetSettings
 from ecg.models.decision import ARGMAX, EXPECTED_CREDIT, HALVES, THRESHOLDS, VOTE, Rule
 from ecg.models.ensemble import AnyNetworkSettings
@@ -44,18 +44,11 @@ class Gate:
         source: Name of the source.
         classes: Abbreviations of the scored classes that these networks predict.
         network: Settings of the network that predicts whether a recording is of the source.
-
-    Raises:
-        ValueError: A class is not scored.
     """
 
     source: str = "CPSC"
     classes: tuple[str, ...] = CPSC_SCORED
     network: LiSettings = SOURCE_GATE
-
-    def __post_init__(self) -> None:
-        if unknown := set(self.classes) - set(ABBREVIATIONS):
-            raise ValueError(f"{', '.join(sorted(unknown))}: not a scored class")
 
 
 @dataclass(frozen=True)
@@ -107,6 +100,7 @@ class Settings:
     Attributes:
         system: Name of the system.
         seed: Seed of the split, the weights, the order of recordings, dropout and bootstrap.
+        class_table: All C classes that are scored, and A additional ones.
         classes: Abbreviations of the classes to predict.
         exclusive: Whether the classes exclude each other; then only recordings with exactly one of them are used.
         implies: Pairs of classes; the second is added wherever the first is labelled.
@@ -132,7 +126,7 @@ class Settings:
         stratification: How folds and random splits are stratified, one of `ecg.systems.folds.STRATIFICATIONS`.
         title: Title of a network's stage, with a gap for its leads.
         decision: How classes are chosen, one of `ecg.models.decision.DECISIONS`.
-        weights: Credit of each prediction in the metric, (26, 26), labels by row; None: that of the Challenge.
+        weights: Credit of each prediction in the metric, (C, C), labels by row; None: that of the classes.
         proxy_least: Minimum number of Georgia's validation recordings. From this number on, these alone give the
             score, unless there are folds; None: never.
         resamples: Bootstrap resamples over which thresholds are averaged; 0: no averaging.
@@ -148,6 +142,7 @@ class Settings:
 
     system: str = "cai2021"
     seed: int = 2021
+    class_table: ClassTable = CHALLENGE_CLASSES
     classes: tuple[str, ...] = TRAINED_CLASSES
     exclusive: bool = False
     implies: tuple[tuple[str, str], ...] = ()
@@ -182,7 +177,10 @@ class Settings:
     hours: float | None = None
 
     def __post_init__(self) -> None:
-        self.decision_rule(np.zeros(len(ABBREVIATIONS))).check(self.classes)
+        if unknown := set(self.classes).difference(self.class_table.all_abbreviations):
+            raise ValueError(f"{', '.join(sorted(unknown))}: not in the table of classes")
+        self.decision_rule(np.zeros(len(self.class_table))).check(self.classes)
+        self.cleaning.check(self.class_table)
         check_limits(seed=self.seed, hours=self.hours, folds=self.folds, splits=self.splits,
                      resamples=self.resamples, validation_fold=self.validation_fold)  # fmt: skip
         if self.folds and self.splits:
@@ -198,7 +196,7 @@ class Settings:
             raise ValueError(f"{MIXUP}: not possible for a network that predicts wave peaks")
         if self.initial_model is not None and self.pretraining:
             raise ValueError("networks start from a saved model or from pretraining, not from both")
-        if self.cleaning.masks and self.classes != TRAINED_CLASSES:
+        if self.cleaning.masks and self.classes != self.class_table.trained_classes:
             raise ValueError("round 1 can mask labels only if the classes are those of the default system")
         if bool(self.peaks) != getattr(self.network, "peaks", False) or self.peak_training and not self.peaks:
             raise ValueError("peaks and peak_training need a network that predicts wave peaks")
@@ -206,7 +204,7 @@ class Settings:
             raise ValueError("gate: not possible if networks vote, because its two groups have other networks")
         if self.gate and self.exclusive:
             raise ValueError("gate: not possible if the classes of the system exclude each other")
-        if self.gate and (unknown := set(self.gate.classes) - set(self.classes)):
+        if self.gate and (unknown := set(self.gate.classes) - set(self.class_table.select_scored(self.classes))):
             raise ValueError(f"gate: {', '.join(sorted(unknown))} not among the classes of the system")
 
     def leads_of(self, count: int) -> tuple[str, ...]:
@@ -221,9 +219,9 @@ class Settings:
             targets: Labels of the training recordings as 0 or 1, (n, K).
             masks: Weights of the labels, (n, K).
         """
-        columns = class_indices(classes)
-        credit = np.zeros((len(SCORED) + len(ADDITIONAL_CLASSES),) * 2)
-        credit[: len(SCORED), : len(SCORED)] = self.weight_array
+        columns, size = self.class_table.indices(classes), len(self.class_table)
+        credit = np.zeros((len(self.class_table.diagnoses),) * 2)
+        credit[:size, :size] = self.weight_array
         return LOSSES[self.loss].for_labels(targets, masks, credit[np.ix_(columns, columns)])
 
     def decision_rule(
@@ -232,16 +230,22 @@ class Settings:
         """Return the rule that turns probabilities into predictions.
 
         Args:
-            thresholds: Thresholds of the scored classes, (26,).
+            thresholds: Thresholds of the scored classes, (C,).
             calibration: Calibration of the scored classes.
-            members: Thresholds of each of M networks, (M, 26), if their majority decides.
+            members: Thresholds of each of M networks, (M, C), if their majority decides.
         """
-        return Rule(thresholds, self.decision, self.answer_pairs, self.fallback, calibration, self.weights, members)
+        return Rule(thresholds, self.decision, self.answer_pairs, self.fallback, calibration, self.weights, members,
+                    self.class_table)  # fmt: skip
 
     @cached_property
     def weight_array(self) -> np.ndarray:
-        """Credit of each prediction in the metric, (26, 26), labels by row."""
-        return build_weight_array(self.weights)
+        """Credit of each prediction in the metric, (C, C), labels by row."""
+        return self.class_table.make_weight_array(self.weights)
+
+    @cached_property
+    def columns(self) -> np.ndarray:
+        """Indices of the classes to predict (`ClassTable.indices`), (K,)."""
+        return self.class_table.indices(self.classes)
 
     @property
     def n_parts(self) -> int:

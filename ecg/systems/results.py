@@ -5,13 +5,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ecg.data.labels import ADDITIONAL_CLASSES, SCORED, class_indices, scatter_to_all_classes, select_labels
+from ecg.data.class_tables import ClassTable
+from ecg.data.labels import select_labels
 from ecg.data.store import Store
 from ecg.evaluation.calibration import Calibration
 from ecg.evaluation.thresholds import HALF, ThresholdSearch
 from ecg.models.decision import ARGMAX, EXPECTED_CREDIT, THRESHOLDS, Rule
 from ecg.runtime.limits import TIME_LIMIT_REACHED
-from ecg.systems.label_cleaning import Disagreement, Relabelling
+from ecg.systems.label_cleaning import Relabelling
+from ecg.systems.label_comparison import Disagreement
 
 if TYPE_CHECKING:  # these import Keras, which is not needed to draw a report
     from ecg.systems.recipes import Settings
@@ -27,7 +29,7 @@ class Votes(NamedTuple):
     """Networks whose majority decides.
 
     Attributes:
-        thresholds: Thresholds of each of M networks, (M, 26).
+        thresholds: Thresholds of each of M networks, (M, S).
         probabilities: Probabilities of the validation recordings, (M, m, K). NaN if the network was trained on the
             recording.
     """
@@ -40,12 +42,12 @@ class Votes(NamedTuple):
 class Results:
     """The result of a training.
 
-    The store has N recordings: n for training and m for validation. Of the latter, s give the score. C is the number of
-    classes in the report, K that of the trained classes.
+    The store has N recordings: n for training and m for validation. Of the latter, s give the score. S is the number of
+    scored classes, C that of the classes in the report, K that of the trained classes.
 
     Attributes:
         store: The store of the recordings.
-        labels: Labels after relabelling, (N, 26) bool.
+        labels: Labels after relabelling, (N, S) bool.
         training: Indices of the training recordings in the store, (n,).
         validation: Indices of the validation recordings in the store, (m,).
         scored: Whether a validation recording gives the score, (m,) bool.
@@ -86,13 +88,18 @@ class Results:
 
     @property
     def scored_labels(self) -> np.ndarray:
-        """Labels of the recordings that give the score, after relabelling, (s, 26) bool."""
+        """Labels of the recordings that give the score, after relabelling, (s, S) bool."""
         return self.labels[self.scored_rows]
 
     @property
+    def classes(self) -> ClassTable:
+        """All classes, trained or not."""
+        return self.settings.class_table
+
+    @property
     def columns(self) -> np.ndarray:
-        """Columns of the trained classes (`class_indices`), (K,)."""
-        return class_indices(self.settings.classes)
+        """Columns of the trained classes (`ClassTable.indices`), (K,)."""
+        return self.settings.columns
 
     @property
     def reported_columns(self) -> np.ndarray:
@@ -100,7 +107,7 @@ class Results:
 
         These are all scored classes, and the trained additional ones.
         """
-        return np.union1d(np.arange(len(SCORED)), self.columns)
+        return np.union1d(np.arange(len(self.classes)), self.columns)
 
     @property
     def is_trained(self) -> np.ndarray:
@@ -110,7 +117,7 @@ class Results:
     @property
     def names(self) -> list[str]:
         """Abbreviations of the classes in the report."""
-        return [(*SCORED, *ADDITIONAL_CLASSES)[column].abbreviation for column in self.reported_columns]
+        return [self.classes.all_abbreviations[column] for column in self.reported_columns]
 
     @property
     def label_versions(self) -> dict[str, np.ndarray]:
@@ -152,7 +159,7 @@ class Results:
 
     def probabilities(self, leads: int) -> np.ndarray:
         """Return the probabilities (s, C), by number of leads."""
-        return scatter_to_all_classes(self.validated[leads][self.scored], self.columns)[:, self.reported_columns]
+        return self.classes.scatter(self.validated[leads][self.scored], self.columns)[:, self.reported_columns]
 
     def rule(self, leads: int) -> Rule:
         """Return the decision rule, by number of leads."""
@@ -160,18 +167,18 @@ class Results:
         return self.settings.decision_rule(self.searches[leads].thresholds, self.calibrations[leads], members)
 
     def predictions(self, leads: int) -> np.ndarray:
-        """Return the predicted scored classes, (s, 26) bool, by number of leads."""
+        """Return the predicted scored classes, (s, S) bool, by number of leads."""
         members = self.votes[leads].probabilities[:, self.scored] if leads in self.votes else None
         return self.rule(leads).decide(self.validated[leads][self.scored], self.columns, members)
 
     def predictions_by_decision(self, leads: int) -> dict[str, np.ndarray]:
-        """Return the predicted scored classes by several decisions, (s, 26) bool each.
+        """Return the predicted scored classes by several decisions, (s, S) bool each.
 
         Thresholds are those of the model, or those before averaging if no thresholds were searched for the model. Pairs
         and fallback of the system apply to expected credit, and to its own rule.
         """
         probabilities, search, rule = (
-            self.probabilities(leads)[:, : len(SCORED)],
+            self.probabilities(leads)[:, : len(self.classes)],
             self.searches[leads],
             self.rule(leads),
         )
@@ -190,7 +197,7 @@ class Results:
         Returns:
             Labels (n,) bool, and their probabilities before and after calibration, (n,) each.
         """
-        probabilities = self.probabilities(leads)[:, : len(SCORED)]
+        probabilities = self.probabilities(leads)[:, : len(self.classes)]
         known = probabilities > 0
         calibrated = self.rule(leads).calibrate(probabilities)
         return self.store.labels[self.scored_rows][known], probabilities[known], calibrated[known]
@@ -200,9 +207,9 @@ class Results:
 
         An additional class is predicted if argmax decides and it is the most probable one.
         """
-        additional = self.reported_columns[len(SCORED) :]
+        additional = self.reported_columns[len(self.classes) :]
         most_probable = np.arange(len(self.columns)) == self.most_probable(leads)[:, np.newaxis]
-        most_probable = scatter_to_all_classes(most_probable, self.columns)[:, additional]
+        most_probable = self.classes.scatter(most_probable, self.columns)[:, additional]
         return np.hstack([self.predictions(leads), most_probable & (self.settings.decision == ARGMAX)])
 
     def most_probable(self, leads: int) -> np.ndarray:

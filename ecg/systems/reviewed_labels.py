@@ -2,13 +2,19 @@
 
 import numpy as np
 
+from ecg.data.class_tables import ClassTable
 from ecg.data.corrections import is_decided
+from ecg.data.labels import CHALLENGE_CLASSES
 from ecg.data.reviews import UNDECIDED, UNSURE
 from ecg.systems.label_cleaning import ConflatedClasses, LabelRule, RelabellingData
 
 
 def keep_reviewed_labels(
-    rule: LabelRule, before: np.ndarray, after: np.ndarray, verdicts: np.ndarray | None
+    rule: LabelRule,
+    before: np.ndarray,
+    after: np.ndarray,
+    verdicts: np.ndarray | None,
+    classes: ClassTable = CHALLENGE_CLASSES,
 ) -> np.ndarray:
     """Return the labels after a rule, but reviewed ones as before it.
 
@@ -16,30 +22,38 @@ def keep_reviewed_labels(
 
     Args:
         rule: The rule.
-        before: Labels before it, with the verdicts, (N, 26) bool.
-        after: Labels after it, (N, 26) bool.
-        verdicts: (N, 26); None: there are none.
+        before: Labels before it, with the verdicts, (N, C) bool.
+        after: Labels after it, (N, C) bool.
+        verdicts: (N, C); None: there are none.
+        classes: The C classes.
     """
     if verdicts is None:
         return after
     reviewed = verdicts != UNDECIDED
     if isinstance(rule, ConflatedClasses):
-        rows = reviewed[:, rule.columns].any(axis=1)
-        reviewed[np.ix_(rows, rule.columns)] = True
+        columns = rule.find_columns(classes)
+        rows = reviewed[:, columns].any(axis=1)
+        reviewed[np.ix_(rows, columns)] = True
     return np.where(reviewed, before, after)
 
 
-def mask_unsure_labels(rule: LabelRule, data: RelabellingData, verdicts: np.ndarray | None) -> RelabellingData:
+def mask_unsure_labels(
+    rule: LabelRule,
+    data: RelabellingData,
+    verdicts: np.ndarray | None,
+    classes: ClassTable = CHALLENGE_CLASSES,
+) -> RelabellingData:
     """Return training data of a rule in which unsure labels have the weight 0.
 
     Args:
         rule: The rule.
         data: What its network is trained on.
-        verdicts: (N, 26); None: there are none.
+        verdicts: (N, C); None: there are none.
+        classes: The C classes.
     """
     if verdicts is None:
         return data
-    unsure = verdicts[np.ix_(data.records, rule.columns)] == UNSURE
+    unsure = verdicts[np.ix_(data.records, rule.find_columns(classes))] == UNSURE
     if isinstance(rule, ConflatedClasses):  # one target tells the two classes apart
         unsure = unsure.any(axis=1, keepdims=True)
     return data._replace(weights=np.where(unsure, 0, data.weights).astype(data.weights.dtype))
@@ -52,7 +66,7 @@ def keep_reviewed_masks(
 
     Args:
         masks: Weights of the labels of K classes in the loss, (N, K).
-        verdicts: (N, 26); None: there are none.
+        verdicts: (N, C); None: there are none.
         columns: Indices of the classes among the scored and additional ones, (K,).
         unsure: Weight of the labels that reviewers are unsure about.
     """

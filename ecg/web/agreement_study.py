@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from ecg.data.labels import ABBREVIATIONS
 from ecg.data.record_names import escape_name
 from ecg.data.reviewers import MODEL
 from ecg.data.reviews import UNDECIDED, VERDICT_NAMES, Review
@@ -30,7 +29,8 @@ def describe_agreement(table: PredictionTable, reviews: Sequence[Review]) -> dic
     if not rows:
         return {"recordings": 0, "raters": [], "pairs": [], "contested": []}
     labels, predictions = rate_labels(table, np.array(rows)), rate_predictions(table, np.array(rows))
-    study = build_study(reviews, [catalogue.names[row] for row in rows], labels, {MODEL: predictions})
+    study = build_study(reviews, [catalogue.names[row] for row in rows], labels, {MODEL: predictions},
+                        classes=catalogue.classes)  # fmt: skip
     return {
         "recordings": len(study.names),
         "raters": [
@@ -39,26 +39,31 @@ def describe_agreement(table: PredictionTable, reviews: Sequence[Review]) -> dic
              **{name: int((rater.verdicts == verdict).sum()) for verdict, name in VERDICT_NAMES.items()}}
             for rater in study.raters
         ],
-        "pairs": [describe_pair_agreement(pair) for pair in study.pairs],
+        "pairs": [describe_pair_agreement(pair, catalogue.classes.abbreviations) for pair in study.pairs],
         "contested": describe_contested(study),
     }  # fmt: skip
 
 
 def rate_labels(table: PredictionTable, rows: np.ndarray) -> np.ndarray:
-    """Return the labels of n recordings as verdicts, (n, 26) int8."""
+    """Return the labels of n recordings as verdicts, (n, C) int8."""
     return encode_verdicts(table.catalogue.columns["labels"][rows], table.labelled_mask(rows))
 
 
 def rate_predictions(table: PredictionTable, rows: np.ndarray) -> np.ndarray:
-    """Return the predicted classes of n recordings as verdicts, (n, 26) int8."""
+    """Return the predicted classes of n recordings as verdicts, (n, C) int8."""
     known = table.covered[rows] & (table.state[rows] == PREDICTED)[:, np.newaxis]
     return encode_verdicts(table.outputs[rows], known)
 
 
-def describe_pair_agreement(pair: PairAgreement) -> dict[str, Any]:
-    """Describe the agreement of two raters, of all classes together and of each."""
+def describe_pair_agreement(pair: PairAgreement, names: Sequence[str]) -> dict[str, Any]:
+    """Describe the agreement of two raters, of all classes together and of each.
+
+    Args:
+        pair: The agreement.
+        names: Abbreviations of the classes.
+    """
     by_class = [
-        {"class": ABBREVIATIONS[column], "decisions": int(pair.decisions[column]),
+        {"class": names[column], "decisions": int(pair.decisions[column]),
          "agreed": int(pair.n_agreements[column]), "unsure": int(pair.unsure[column]),
          **_describe_kappa(pair.kappa_by_class[:, column])}
         for column in np.flatnonzero(pair.decisions + pair.unsure).tolist()

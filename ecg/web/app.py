@@ -19,7 +19,6 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from ecg.data.headers import RecordError
-from ecg.data.labels import ABBREVIATIONS
 from ecg.data.reviews import Review, Verdict
 from ecg.runtime.console import describe_error, remove_record_name
 from ecg.systems.training_overlap import describe_overlap
@@ -332,7 +331,7 @@ class Routes:
         content = await read_json(request)
         row = self.row(string_field(content, "record"))
         abbreviation, verdict = string_field(content, "class"), string_field(content, "verdict")
-        if abbreviation not in ABBREVIATIONS or verdict not in tuple(Verdict):
+        if abbreviation not in self.bench.facts.classes.index or verdict not in tuple(Verdict):
             raise RefusedRequest(400, f"A review needs a class and one of the verdicts {', '.join(Verdict)}.")
         comment = string_field(content, "comment", optional=True)
         saved = await run_in_threadpool(self._save, reviewer, row, (abbreviation, verdict, comment))

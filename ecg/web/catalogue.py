@@ -5,22 +5,15 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from ecg.data.class_tables import ClassTable
 from ecg.data.headers import Header, RecordError, read_header
-from ecg.data.labels import (
-    ABBREVIATIONS,
-    encode,
-    encode_additional,
-    find_diagnosis,
-    has_diagnosis,
-    select_diagnoses,
-    source_of,
-)
+from ecg.data.labels import CHALLENGE_CLASSES, find_diagnosis, select_diagnoses, source_of
 from ecg.data.record_names import escape_name
 from ecg.data.records import record_name, require_records
 from ecg.data.reviewers import reviewer_key
@@ -40,7 +33,6 @@ SEPARATOR = "\x1f"  # between diagnoses in a column of strings
 TEXTS = ("diagnoses", "error")  # columns of strings
 NO_FILE = (0, 0)  # size and time
 SIGNALS = (".mat", ".MAT", ".dat")  # extensions of files of samples, of which the first that exists counts
-N_CLASSES = len(ABBREVIATIONS)
 
 
 class RecordingChanged(Exception):
@@ -55,8 +47,8 @@ class CatalogueRow(NamedTuple):
         sex: "Female", "Male" or "Unknown".
         seconds: Length; NaN if the header does not have it.
         n_leads: Number of leads; 0 if the header cannot be read.
-        labels: Scored classes, (26,) bool.
-        additional: Additional classes, (2,) bool.
+        labels: Scored classes, (C,) bool.
+        additional: Additional classes, (A,) bool.
         diagnosed: Whether the header has a code; words such as Unknown are none.
         diagnoses: Abbreviations of all diagnoses, joined by SEPARATOR.
         error: Why the header cannot be read, or an empty string.
@@ -107,6 +99,7 @@ class Catalogue:
         errors: Why each header cannot be read, or an empty string.
         file_keys: Keys of each recording's files by their sizes and times (see `hash_file_states`), taken before the
             headers were read.
+        classes: The C scored and A additional classes.
         names: Names of the records, with their folders below the data folder.
         keys: The names as the page and programs write them, see `escape_name`.
         index: Row of each key.
@@ -120,6 +113,7 @@ class Catalogue:
     diagnoses: list[list[str]]
     errors: list[str]
     file_keys: np.ndarray
+    classes: ClassTable = CHALLENGE_CLASSES
     names: list[str] = field(init=False)
     keys: list[str] = field(init=False)
     index: dict[str, int] = field(init=False)
@@ -206,13 +200,19 @@ def _invert_diagnoses(diagnoses: list[list[str]]) -> dict[str, list[int]]:
     return rows
 
 
-def load_catalogue(folder: Path, cache_folder: Path, executor: LocalExecutor = ALL_CORES) -> Catalogue:
+def load_catalogue(
+    folder: Path,
+    cache_folder: Path,
+    executor: LocalExecutor = ALL_CORES,
+    classes: ClassTable = CHALLENGE_CLASSES,
+) -> Catalogue:
     """List the recordings of a data folder, or load the list from the cache.
 
     Args:
         folder: The data folder; nothing is written there.
         cache_folder: Where the columns are cached. Headers with another name, size or time are read again.
         executor: Reads the headers.
+        classes: The classes of the labels.
 
     Raises:
         FileNotFoundError: The folder has no header.
@@ -220,17 +220,17 @@ def load_catalogue(folder: Path, cache_folder: Path, executor: LocalExecutor = A
     """
     paths = require_records(folder)
     files = [os.fspath(path.relative_to(folder)) for path in paths]
-    cache = ResultCache(cache_folder, fingerprint(source_hash("data")))
+    cache = ResultCache(cache_folder, fingerprint(source_hash("data"), classes))
     file_keys = hash_file_states(folder, files, with_signals=True)
     keys, cached = hash_file_states(folder, files), cache.load(CACHE_NAME)
-    arrays = update_columns(cached, keys, paths, executor)
+    arrays = update_columns(cached, keys, paths, executor, classes)
     if arrays is not cached:
         cache.save(CACHE_NAME, arrays)
     diagnoses, errors = (_unpack_texts(arrays[name]) for name in TEXTS)
     LOGGER.info(f"{folder}: {len(files):,} recordings")
     split = [list(filter(None, text.split(SEPARATOR))) for text in diagnoses]
     columns = {name: arrays[name] for name in CatalogueRow._fields[:-2]}
-    return Catalogue(Path(folder), files, columns, split, errors, file_keys)
+    return Catalogue(Path(folder), files, columns, split, errors, file_keys, classes)
 
 
 def hash_file_states(folder: Path, files: Sequence[str], with_signals: bool = False) -> np.ndarray:
@@ -253,7 +253,11 @@ def hash_file_states(folder: Path, files: Sequence[str], with_signals: bool = Fa
 
 
 def update_columns(
-    cached: dict[str, np.ndarray] | None, keys: np.ndarray, paths: Sequence[Path], executor: LocalExecutor = ALL_CORES
+    cached: dict[str, np.ndarray] | None,
+    keys: np.ndarray,
+    paths: Sequence[Path],
+    executor: LocalExecutor = ALL_CORES,
+    classes: ClassTable = CHALLENGE_CLASSES,
 ) -> dict[str, np.ndarray]:
     """Read the headers that are not cached.
 
@@ -262,6 +266,7 @@ def update_columns(
         keys: Keys of the n headers that are wanted, (n,).
         paths: Their paths.
         executor: Reads the headers.
+        classes: The classes of the labels.
 
     Returns:
         Columns by the names of CatalogueRow, and `keys`; `cached` itself if nothing has changed.
@@ -273,7 +278,9 @@ def update_columns(
     known, unknown = np.flatnonzero(rows >= 0), np.flatnonzero(rows < 0)
     tables = [] if cached is None else [(cached, rows[known])]
     if len(unknown):
-        tables.append((read_columns([paths[row] for row in unknown.tolist()], executor), np.arange(len(unknown))))
+        tables.append(
+            (read_columns([paths[row] for row in unknown.tolist()], executor, classes), np.arange(len(unknown)))
+        )
     inverse = np.argsort(np.concatenate([known, unknown]))
     columns = {name: np.concatenate([table[name][chosen] for table, chosen in tables])[inverse]
                for name in CatalogueRow._fields[:-2]}  # fmt: skip
@@ -303,30 +310,32 @@ def file_state(path: str | os.PathLike) -> tuple[int, int]:
     return state.st_size, state.st_mtime_ns
 
 
-def read_columns(paths: Sequence[Path], executor: LocalExecutor = ALL_CORES) -> dict[str, np.ndarray]:
+def read_columns(
+    paths: Sequence[Path], executor: LocalExecutor = ALL_CORES, classes: ClassTable = CHALLENGE_CLASSES
+) -> dict[str, np.ndarray]:
     """Read the headers of recordings into columns, by the names of CatalogueRow."""
-    rows = list(executor.map(read_row, paths, "headers"))
+    rows = list(executor.map(partial(read_row, classes=classes), paths, "headers"))
     if executor.jobs != 1:
         end_idle_workers()  # the server runs for days
     texts = {name: _pack_texts([getattr(row, name) for row in rows]) for name in TEXTS}
     return {name: np.array([getattr(row, name) for row in rows]) for name in CatalogueRow._fields[:-2]} | texts
 
 
-def read_row(path: Path) -> CatalogueRow:
+def read_row(path: Path, classes: ClassTable = CHALLENGE_CLASSES) -> CatalogueRow:
     """Read what the header of a recording says; faults raise no error."""
     try:
-        return describe_header(read_header(path))
+        return describe_header(read_header(path), classes)
     except (RecordError, OSError) as error:
         reason = remove_record_name(describe_error(error), path)
-        nothing = np.zeros(N_CLASSES, bool), np.zeros(2, bool)
+        nothing = np.zeros(len(classes), bool), np.zeros(len(classes.additional), bool)
         return CatalogueRow(np.nan, "Unknown", np.nan, 0, *nothing, False, "", reason)
 
 
-def describe_header(header: Header) -> CatalogueRow:
+def describe_header(header: Header, classes: ClassTable = CHALLENGE_CLASSES) -> CatalogueRow:
     """Return the row of a recording with this header."""
-    names = (find_diagnosis(code).abbreviation for code in select_diagnoses(header.codes))
+    names = (find_diagnosis(code, classes).abbreviation for code in select_diagnoses(header.codes))
     diagnoses = SEPARATOR.join(dict.fromkeys(names))
     seconds = header.samples / header.sampling_frequency if header.samples else np.nan
-    labels, additional = encode(header.codes), encode_additional(header.codes)
+    labels, additional = classes.encode(header.codes), classes.encode_additional(header.codes)
     return CatalogueRow(header.age, header.sex, seconds, len(header.leads), labels, additional,
-                        has_diagnosis(header.codes), diagnoses)  # fmt: skip
+                        classes.has_diagnosis(header.codes), diagnoses)  # fmt: skip

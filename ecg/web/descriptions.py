@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 import ecg
+from ecg.data.class_tables import ClassTable
 from ecg.data.headers import Header
-from ecg.data.labels import ABBREVIATIONS, SCORED, code_status, find_diagnosis, select_diagnoses
+from ecg.data.labels import CHALLENGE_CLASSES, code_status, find_diagnosis, select_diagnoses
 from ecg.data.record_names import escape_name
 from ecg.data.reviews import Review
 from ecg.models.decision import EXPECTED_CREDIT
@@ -34,7 +35,7 @@ def describe_session(bench: Workbench, reviewer: str | None) -> Json:
         "classes": [
             {"abbreviation": diagnosis.abbreviation, "name": diagnosis.name,
              "predicted": diagnosis.abbreviation in predicted}
-            for diagnosis in SCORED
+            for diagnosis in bench.facts.classes.scored
         ],
         "sources": bench.catalogue.source_names.tolist(),
         "counts": bench.predictions.counts(),
@@ -60,7 +61,7 @@ def _describe_item(bench: Workbench, row: int, mine: Mapping[str, Review]) -> Js
         "sex": str(catalogue.columns["sex"][row]),
         "seconds": to_number(catalogue.columns["seconds"][row]),
         "labels": None if hidden else catalogue.diagnoses[row],
-        "predicted": select_names(predictions.outputs[row]) if is_predicted and not hidden else None,
+        "predicted": select_names(predictions.outputs[row], catalogue.classes) if is_predicted and not hidden else None,
         "suspicion": None if hidden else to_number(predictions.suspicion[row]),
         "suspected": None if hidden else describe_suspected(bench, row),
         "classes_to_review": bench.classes_to_review.get(row),
@@ -74,7 +75,7 @@ def describe_suspected(bench: Workbench, row: int) -> list[Json]:
     predictions = bench.predictions
     suspected = [
         {
-            "class": ABBREVIATIONS[column],
+            "class": bench.catalogue.classes.abbreviations[column],
             "labelled": bool(bench.catalogue.columns["labels"][row, column]),
             "probability": to_number(predictions.probabilities[row, column]),
         }
@@ -99,7 +100,7 @@ def describe_record(bench: Workbench, row: int, facts: RecordingFacts, reviewer:
         "seconds": samples / header.sampling_frequency if header and samples else None,
         "age": to_number(catalogue.columns["age"][row]),
         "sex": str(catalogue.columns["sex"][row]),
-        "labels": None if hidden else describe_codes(header),
+        "labels": None if hidden else describe_codes(header, catalogue.classes),
         "unusable": unusable or None,
         "repairs": [
             {"kind": repair.kind, "leads": list(repair.leads), "count": repair.count} for repair in facts.repairs
@@ -112,12 +113,12 @@ def describe_record(bench: Workbench, row: int, facts: RecordingFacts, reviewer:
     }
 
 
-def describe_codes(header: Header | None) -> list[Json]:
+def describe_codes(header: Header | None, classes: ClassTable = CHALLENGE_CLASSES) -> list[Json]:
     """Describe all diagnoses of a header."""
-    diagnoses = [(code, find_diagnosis(code)) for code in select_diagnoses(header.codes if header else ())]
+    diagnoses = [(code, find_diagnosis(code, classes)) for code in select_diagnoses(header.codes if header else ())]
     return [
         {"code": code, "abbreviation": diagnosis.abbreviation, "name": diagnosis.name,
-         "scored": code_status(code) == "scored"}
+         "scored": code_status(code, classes) == "scored"}
         for code, diagnosis in diagnoses
     ]  # fmt: skip
 
@@ -139,14 +140,14 @@ def describe_prediction_of(bench: Workbench, row: int) -> Json:
 
 def describe_prediction(prediction: RecordPrediction, model: LeadSetModel) -> Json:
     """Describe a prediction by class; what does not decide is null."""
-    calibrated = None
+    calibrated, names = None, model.rule.classes.abbreviations
     if model.rule.decision == EXPECTED_CREDIT:
-        calibrated = _by_class(model.rule.calibrate(prediction.probabilities), prediction.covered)
+        calibrated = _by_class(names, model.rule.calibrate(prediction.probabilities), prediction.covered)
     thresholds = np.where(prediction.covered, model.rule.applied_thresholds, np.nan)
     return {
-        "probabilities": _by_class(prediction.probabilities, prediction.covered),
-        "thresholds": _by_class(thresholds, np.isfinite(thresholds)) or None,
-        "predicted": {name: bool(output) for name, output in zip(ABBREVIATIONS, prediction.outputs, strict=True)},
+        "probabilities": _by_class(names, prediction.probabilities, prediction.covered),
+        "thresholds": _by_class(names, thresholds, np.isfinite(thresholds)) or None,
+        "predicted": {name: bool(output) for name, output in zip(names, prediction.outputs, strict=True)},
         "decision": model.rule.decision,
         "calibrated": calibrated,
     }
@@ -171,7 +172,7 @@ def describe_upload(name: str, prediction: RecordPrediction, facts: ModelFacts) 
         "classes": [
             {"abbreviation": diagnosis.abbreviation, "name": diagnosis.name, "codes": list(diagnosis.codes),
              **{field: values.get(diagnosis.abbreviation) for field, values in by_class.items()}}
-            for column, diagnosis in enumerate(SCORED)
+            for column, diagnosis in enumerate(facts.classes.scored)
             if prediction.covered[column]
         ],
     }  # fmt: skip
@@ -191,9 +192,9 @@ def describe_review(review: Review) -> Json:
     }
 
 
-def select_names(chosen: np.ndarray) -> list[str]:
-    """Return the abbreviations of the chosen ones of 26 classes."""
-    return [ABBREVIATIONS[column] for column in np.flatnonzero(chosen)]
+def select_names(chosen: np.ndarray, classes: ClassTable) -> list[str]:
+    """Return the abbreviations of the chosen ones of C classes."""
+    return [classes.abbreviations[column] for column in np.flatnonzero(chosen)]
 
 
 def to_number(value: Any) -> float | None:
@@ -202,6 +203,6 @@ def to_number(value: Any) -> float | None:
     return round(number, DIGITS) if math.isfinite(number) else None
 
 
-def _by_class(values: np.ndarray, chosen: np.ndarray) -> dict[str, float | None]:
+def _by_class(names: tuple[str, ...], values: np.ndarray, chosen: np.ndarray) -> dict[str, float | None]:
     """Return values by the abbreviations of the chosen classes."""
-    return {ABBREVIATIONS[column]: to_number(values[column]) for column in np.flatnonzero(chosen)}
+    return {names[column]: to_number(values[column]) for column in np.flatnonzero(chosen).tolist()}

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ecg.data.class_tables import ClassTable
 from ecg.data.headers import Header, RecordError, parse_header, read_header
+from ecg.data.labels import CHALLENGE_CLASSES
 from ecg.data.leads import LEAD_SETS
 from ecg.data.preprocessing import leads_first
 from ecg.data.records import decode_mat, read_raw_signal
 from ecg.models.decision import Rule
+from ecg.models.saved_classes import find_model_classes
 from ecg.runtime import console
 from ecg.runtime.cache import fingerprint, source_hash
 from ecg.runtime.keras_startup import start_keras
@@ -58,12 +61,14 @@ class ModelFacts(NamedTuple):
         lead_sets: The models by their numbers of leads.
         key: Fingerprint of the model and of the code that predicts.
         methods: Names of the methods that explain each class.
+        classes: All C classes that are scored.
     """
 
     system: str
     lead_sets: dict[int, LeadSetModel]
     key: str
     methods: dict[str, tuple[str, ...]]
+    classes: ClassTable = CHALLENGE_CLASSES
 
 
 class PackedEvidence(NamedTuple):
@@ -119,18 +124,21 @@ class WorkerState:
                     spec = read_config(path, n_leads)
                 except ModelError as error:
                     raise TaskError(str(error)) from error
-                classes, networks = spec.groups["general"]
+                names, networks = spec.groups["general"]
                 view, activation = networks[0].view, networks[0].output_activation
                 lead_sets[n_leads] = LeadSetModel(
-                    classes, spec.rule, activation == "softmax", view.preparation.early_gains
+                    names, spec.rule, activation == "softmax", view.preparation.early_gains
                 )
                 texts.append(path.read_text())
                 system = spec.system
         if not lead_sets:
             raise TaskError(f"{self.model}: no model in this folder")
+        classes = next(iter(lead_sets.values())).rule.classes
+        if any(model.rule.classes != classes for model in lead_sets.values()):
+            raise TaskError(f"{self.model}: its models have different classes")
         predicted = dict.fromkeys(name for model in lead_sets.values() for name in model.classes)
         methods = {name: offered_methods(name) for name in predicted}
-        return ModelFacts(system, lead_sets, fingerprint(*texts, source_hash("data", "models")), methods)
+        return ModelFacts(system, lead_sets, fingerprint(*texts, source_hash("data", "models")), methods, classes)
 
     def predict_record(self, path: Path) -> RecordPrediction:
         """Predict a recording by the path of its header.
@@ -149,7 +157,7 @@ class WorkerState:
         except (RecordError, ModelError, OSError) as error:
             reason = console.remove_record_name(console.describe_error(error), path)
             if isinstance(error, RecordError) and not isinstance(error.__cause__, OSError):
-                return failed_prediction(reason)
+                return failed_prediction(reason, len(find_model_classes(self.model)))
             raise TaskError(reason) from error
 
     def predict_upload(self, header_text: str, content: bytes) -> RecordPrediction:

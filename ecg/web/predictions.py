@@ -9,30 +9,28 @@ from typing import NamedTuple
 import numpy as np
 
 from ecg.data.headers import RecordError
-from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, TRAINED, find_single_labels
+from ecg.data.labels import CHALLENGE_CLASSES, find_single_labels
 from ecg.evaluation.agreement import sample_errors
 from ecg.runtime.cache import ResultCache
 from ecg.runtime.console import describe_error
-from ecg.systems.label_cleaning import PartiallyLabelledSource, label_masks, labelled_mask
+from ecg.systems.label_cleaning import PartiallyLabelledSource
+from ecg.systems.label_comparison import label_masks, labelled_mask
 from ecg.web.catalogue import Catalogue
 
 LOGGER = logging.getLogger("ecg")
 
-N_CLASSES = len(ABBREVIATIONS)
-IS_TRAINED = np.isin(np.arange(N_CLASSES), TRAINED)  # by the default system
 UNKNOWN, PREDICTED, FAILED = range(3)
 BLOCK = 64  # recordings in a file of the cache
 COLUMNS = ("state", "probabilities", "outputs", "covered", "lead_set")
-SOURCES = (PartiallyLabelledSource(),)  # as the command `review` has them by default
 
 
 class RecordPrediction(NamedTuple):
     """What a model predicts for a recording.
 
     Attributes:
-        probabilities: (26,) float32; zeros if it failed.
-        outputs: Predicted classes, (26,) bool.
-        covered: Classes that the networks predict, (26,) bool.
+        probabilities: (C,) float32; zeros if it failed.
+        outputs: Predicted classes, (C,) bool.
+        covered: Classes that the networks predict, (C,) bool.
         lead_set: Number of leads of the model that was used; 0 if it failed.
         repairs: Kinds of its repairs.
         reason: Why the recording cannot be predicted, or an empty string.
@@ -46,25 +44,25 @@ class RecordPrediction(NamedTuple):
     reason: str = ""
 
 
-def failed_prediction(reason: str) -> RecordPrediction:
+def failed_prediction(reason: str, n_classes: int) -> RecordPrediction:
     """Return the prediction of a recording that cannot be predicted."""
-    nothing = np.zeros(N_CLASSES, bool)
-    return RecordPrediction(np.zeros(N_CLASSES, np.float32), nothing, nothing, 0, reason=reason)
+    nothing = np.zeros(n_classes, bool)
+    return RecordPrediction(np.zeros(n_classes, np.float32), nothing, nothing, 0, reason=reason)
 
 
 class PredictionTable:
     """Predictions by recording, kept in memory and in files.
 
     Attributes:
-        catalogue: The recordings, n_recordings of them.
+        catalogue: The recordings, n_recordings of them, with their C classes.
         state: UNKNOWN, PREDICTED or FAILED for each recording.
-        probabilities: (n_recordings, 26) float32.
-        outputs: Predicted classes, (n_recordings, 26) bool.
-        covered: Classes that the networks predict, (n_recordings, 26) bool.
+        probabilities: (n_recordings, C) float32.
+        outputs: Predicted classes, (n_recordings, C) bool.
+        covered: Classes that the networks predict, (n_recordings, C) bool.
         lead_set: Number of leads of the model that was used.
         reasons: Why a recording failed, by its row.
         suspicion: Largest difference between a label and its probability, NaN if unknown: (n_recordings,) float32.
-        suspected: Labels that the model contradicts with confidence, (n_recordings, 26) bool.
+        suspected: Labels that the model contradicts with confidence, (n_recordings, C) bool.
         version: Number of changes so far.
     """
 
@@ -75,14 +73,14 @@ class PredictionTable:
             catalogue: The recordings.
             folder: Folder of the cache.
             model_key: Fingerprint of the model.
-            exclusive: Indices of the classes that exclude each other (see `class_indices`), or none. Recordings with
-                none or several of them are not compared with their labels.
+            exclusive: Indices of the classes that exclude each other (see `ClassTable.indices`), or none. Recordings
+                with none or several of them are not compared with their labels.
         """
-        count = len(catalogue)
+        count, size = len(catalogue), len(catalogue.classes)
         self.catalogue, self.version = catalogue, 0
         self.state, self.lead_set = np.zeros(count, np.int8), np.zeros(count, np.int8)
-        self.probabilities = np.zeros((count, N_CLASSES), np.float32)
-        self.outputs, self.covered, self.suspected = (np.zeros((count, N_CLASSES), bool) for _ in range(3))
+        self.probabilities = np.zeros((count, size), np.float32)
+        self.outputs, self.covered, self.suspected = (np.zeros((count, size), bool) for _ in range(3))
         self.suspicion = np.full(count, np.nan, np.float32)
         self.reasons: dict[int, str] = {}
         self._lock = threading.Lock()
@@ -90,7 +88,10 @@ class PredictionTable:
         self._is_warned = False
         self._folder, self._model_key = folder, model_key
         self._comparable = _comparable_recordings(catalogue, exclusive)
-        labelled = labelled_mask(catalogue.columns["labels"], np.array(catalogue.sources), SOURCES)
+        classes, sources = catalogue.classes, np.array(catalogue.sources)
+        rules = (PartiallyLabelledSource(),) if classes == CHALLENGE_CLASSES else ()  # as the command `review` has them
+        labelled = labelled_mask(catalogue.columns["labels"], sources, rules, classes)
+        self._is_trained = np.isin(np.arange(size), classes.trained)
         self._labelled = labelled & catalogue.columns["diagnosed"][:, np.newaxis]
         self._record_keys = catalogue.file_keys
         self._load()
@@ -98,7 +99,7 @@ class PredictionTable:
     def fail(self, row: int, reason: str) -> None:
         """Note why a recording cannot be predicted until the next start."""
         with self._lock:
-            self._set(row, failed_prediction(reason))
+            self._set(row, failed_prediction(reason, len(self.catalogue.classes)))
             self.version += 1
 
     def store(self, row: int, prediction: RecordPrediction) -> None:
@@ -121,19 +122,19 @@ class PredictionTable:
         return {"recordings": len(self.state), "predicted": counts[PREDICTED], "failed": counts[FAILED]}
 
     def comparable_mask(self, rows: np.ndarray) -> np.ndarray:
-        """Return which labels of n recordings can agree with the model, (n, 26) bool."""
+        """Return which labels of n recordings can agree with the model, (n, C) bool."""
         comparable = self._comparable[rows] & (self.state[rows] == PREDICTED)
         return self._labelled[rows] & self.covered[rows] & comparable[:, np.newaxis]
 
     def labelled_mask(self, rows: np.ndarray) -> np.ndarray:
-        """Return which classes the sources of n recordings label, (n, 26) bool."""
+        """Return which classes the sources of n recordings label, (n, C) bool."""
         return self._labelled[rows]
 
     def sample_errors(self, abbreviation: str, n_positive: int, n_negative: int, seed: int) -> list[tuple[int, str]]:
         """Draw a random sample of the model's errors, as the command `sample` does.
 
         Args:
-            abbreviation: Abbreviation of a class.
+            abbreviation: Abbreviation of a class, in any case.
             n_positive: Number of false positives.
             n_negative: Number of false negatives.
             seed: Seed of the choice and the order.
@@ -142,9 +143,13 @@ class PredictionTable:
             Pairs of a row and the class.
 
         Raises:
-            RecordError: There is no such error.
+            RecordError: There is no such class or error.
         """
-        column = CLASS_INDEX[abbreviation]
+        try:
+            abbreviation = self.catalogue.classes.find_name(abbreviation)
+        except ValueError as error:
+            raise RecordError(str(error)) from None
+        column = self.catalogue.classes.index[abbreviation]
         rows = np.flatnonzero(self.comparable_mask(np.arange(len(self.state)))[:, column])
         labels, outputs = self.catalogue.columns["labels"][rows], self.outputs[rows]
         drawn = rows[sample_errors(labels, outputs, column, n_positive, n_negative, seed)]
@@ -163,7 +168,7 @@ class PredictionTable:
     def _suspect(self, rows: np.ndarray) -> None:
         """Compare labels with predictions, as the command `review` does."""
         labels, probabilities = self.catalogue.columns["labels"][rows], self.probabilities[rows]
-        compared = self.comparable_mask(rows) & IS_TRAINED
+        compared = self.comparable_mask(rows) & self._is_trained
         self.suspected[rows] = compared & (label_masks(labels, probabilities) == 0)
         differences = np.where(compared, np.abs(labels - probabilities), 0).max(axis=1)
         self.suspicion[rows] = np.where(self.state[rows] == PREDICTED, differences, np.nan)

@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ecg.data.class_tables import ClassTable
+from ecg.data.labels import CHALLENGE_CLASSES
 from ecg.data.reviewers import check_reviewer_name, find_review_files, review_path, reviewer_key, reviewer_of
 from ecg.data.reviews import (
     Review,
@@ -33,10 +35,12 @@ class ReviewBook:
 
     Attributes:
         folder: Folder of the reviews.
+        classes: The classes that reviews may have.
         version: Number of changes that were noticed.
     """
 
     folder: Path
+    classes: ClassTable = CHALLENGE_CLASSES
     version: int = 0
     _files: dict[Path, tuple[tuple[int, int], list[Review]]] = field(default_factory=dict, repr=False)
     _verdicts: dict[str, Verdicts] = field(default_factory=dict, repr=False)
@@ -101,7 +105,7 @@ class ReviewBook:
         if path in self._failures and time.monotonic() < self._failures[path][0]:
             return False
         try:
-            self._files[path] = state, read_review_file(path, LOCK_SECONDS)
+            self._files[path] = state, read_review_file(path, self.classes, LOCK_SECONDS)
         except (OSError, ValueError) as error:
             self._note_failure(path, error)
             return False

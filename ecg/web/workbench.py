@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ecg.data.labels import CLASS_INDEX
 from ecg.data.reviews import Review
 from ecg.systems.training_overlap import TrainingContent, read_training_content
 from ecg.web.catalogue import CHANGED, LARGEST_PAGE, Catalogue, ListQuery
@@ -109,7 +108,8 @@ class Workbench:
             self.classes_to_review.setdefault(row, []).append(abbreviation)
         if settings.blinded:  # a list has the class that the model contradicts most before the others
             self.classes_to_review = {
-                row: sorted(names, key=CLASS_INDEX.__getitem__) for row, names in self.classes_to_review.items()
+                row: sorted(names, key=self.facts.classes.index.__getitem__)
+                for row, names in self.classes_to_review.items()
             }
         self._list_order = np.full(len(self.catalogue), np.nan)
         self._list_order[list(self.classes_to_review)] = np.arange(len(self.classes_to_review))
@@ -173,7 +173,8 @@ class Workbench:
             chosen &= np.isfinite(self._list_order)
         if query.predicted:
             outputs = self.predictions.outputs
-            chosen &= outputs[:, CLASS_INDEX[query.predicted]] if query.predicted in CLASS_INDEX else False
+            column = self.facts.classes.index.get(query.predicted)
+            chosen &= False if column is None else outputs[:, column]
         if query.suspected:
             chosen &= self.predictions.suspected.any(axis=1)
         if unreviewed:

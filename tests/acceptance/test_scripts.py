@@ -21,14 +21,14 @@ from result_helpers import make_bundle
 import evaluate_model
 import helper_code
 import team_code
+from ecg.data.class_files import load_weights
 from ecg.data.headers import HeaderError, RecordError, parse_codes, parse_header
-from ecg.data.labels import SCORED, TRAINED
+from ecg.data.labels import CHALLENGE_CLASSES, SCORED, TRAINED
 from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.records import SignalError, read_matrix
 from ecg.data.store import build_store
-from ecg.evaluation.metrics import load_weights
 from ecg.evaluation.outputs import from_diagnoses, parse_scores, read_text
-from ecg.models.bundle import CLASSES, save_bundle
+from ecg.models.bundle import save_bundle
 from ecg.runtime.executors import ONE_PROCESS
 
 ROOT = Path(__file__).parents[2]
@@ -971,7 +971,7 @@ def test_other_drivers_run_the_package_without_our_scripts(small_network, header
             name, classes, labels, probabilities = path.read_text().splitlines()
             recording = scipy.io.loadmat(data / f"{path.stem}.mat")["val"]
             _, *expected = team_code.run_model(loaded, (data / f"{path.stem}.hea").read_text(), recording)
-            assert name == f"#{path.stem}" and classes == ",".join(CLASSES)
+            assert name == f"#{path.stem}" and classes == ",".join(CHALLENGE_CLASSES.code_lists)
             assert labels == ",".join(map(str, expected[0]))
             np.testing.assert_allclose([float(value) for value in probabilities.split(",")], expected[1], atol=1e-5)
     scores = evaluate_model.evaluate_model(arguments[0], arguments[1])

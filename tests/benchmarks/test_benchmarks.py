@@ -39,8 +39,10 @@ def test_planted_faults_that_were_found_are_counted_by_hand():
     results = SimpleNamespace(
         store=SimpleNamespace(sources=sources, labels=labels), labels=cleaned, masks=masks,
         relabellings=[
-            Relabelling(CONFLATION.title, np.arange(3), CONFLATION.columns, nothing[0], labels[:3], cleaned[:3]),
-            Relabelling(OMISSION.title, np.array([3, 4]), OMISSION.columns, nothing[1], labels[3:5], cleaned[3:5]),
+            Relabelling(CONFLATION.title, np.arange(3), CONFLATION.find_columns(), nothing[0], labels[:3], cleaned[:3]),
+            Relabelling(
+                OMISSION.title, np.array([3, 4]), OMISSION.find_columns(), nothing[1], labels[3:5], cleaned[3:5]
+            ),
         ],
     )  # fmt: skip
     wrong = 2 + 2 + 1 + 1 + 2  # AF and AFL of two in Ningbo, SB of two in CPSC, two of the bundle branches

@@ -14,11 +14,12 @@ import evaluate_model
 from benchmarks import growth, precision, reference, scoring, speed, timing
 from benchmarks.memory import TINY
 from benchmarks.timing import Bench, Row
+from ecg.data.class_files import load_weights
 from ecg.data.labels import TRAINED
 from ecg.data.records import find_records
 from ecg.data.store import build_store
 from ecg.data.synthetic import SyntheticSettings, synthesize
-from ecg.evaluation.metrics import SINUS, challenge_score, load_weights
+from ecg.evaluation.metrics import SINUS, challenge_score
 from ecg.evaluation.thresholds import search_thresholds
 from ecg.runtime.executors import ONE_PROCESS
 

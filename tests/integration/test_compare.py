@@ -22,7 +22,7 @@ from ecg.commands.holdout import Costs, FoldResult, HeldOutPredictions, training
 from ecg.commands.protocol import Protocol
 from ecg.data.batches import REPEATED, View, Window
 from ecg.data.headers import RecordError
-from ecg.data.labels import class_indices, expand
+from ecg.data.labels import CHALLENGE_CLASSES
 from ecg.data.resampling import DEFAULT_PREPROCESSING, Preprocessing
 from ecg.data.synthetic import SyntheticSettings, synthesize
 from ecg.data.wave_peaks import NeuroKitMissing, WavePeaks
@@ -55,7 +55,7 @@ class FakeSystem:
 
     def __init__(self, store, system, training):
         self.store, self.training = store, training
-        self.columns = class_indices(system.classes)
+        self.columns = CHALLENGE_CLASSES.indices(system.classes)
         self.table = np.random.default_rng(0).random((len(store), len(self.columns))).astype(np.float32)
         self.search = SimpleNamespace(by_class=np.linspace(0.2, 0.8, 26))
         searches = dict.fromkeys(system.lead_sets, self.search)
@@ -161,7 +161,7 @@ def test_a_system_is_trained_without_the_held_out_recordings_and_predicts_these(
     assert list(runner.stores) == system.preparations and runner.folder == tmp_path / "networks"
     budget = runner.budget
     assert budget.cumulative and budget.end - time.monotonic() == pytest.approx(3 * 3600, abs=60)
-    wide = expand(fake.table[PART], fake.columns)
+    wide = CHALLENGE_CLASSES.expand(fake.table[PART], fake.columns)
     for count in system.lead_sets:
         predictions = result.by_leads[count]
         np.testing.assert_array_equal(predictions.probabilities, wide)
@@ -354,7 +354,7 @@ def test_a_system_that_fails_is_reported_and_the_others_are_compared(
 
 
 def test_corrections_are_trained_on_and_scored(trained, written, store, synthetic_recordings, tmp_path):
-    names, column = store.names.tolist(), class_indices(["AF"]).item()
+    names, column = store.names.tolist(), CHALLENGE_CLASSES.indices(["AF"]).item()
     rows = [("Anna", name, "AF", "absent" if label else "present")
             for name, label in zip(names, store.labels[:, column], strict=True)]  # fmt: skip
     reviews, jobs = write_reviews(tmp_path / "reviews", *rows), []

@@ -15,11 +15,12 @@ from ecg.commands.reproduction import COMMAND
 from ecg.commands.settings import training_settings
 from ecg.commands.train import train
 from ecg.data.batches import REPEATED, Window
-from ecg.data.labels import SCORED, class_indices
+from ecg.data.class_files import load_weights
+from ecg.data.labels import CHALLENGE_CLASSES, SCORED
 from ecg.data.leads import LEADS
 from ecg.data.records import find_records, read_record
 from ecg.data.synthetic import SyntheticSettings, synthesize
-from ecg.evaluation.metrics import challenge_score, load_weights
+from ecg.evaluation.metrics import challenge_score
 from ecg.models.bundle import load_bundle
 from ecg.models.dcnet import DCNetSettings
 from ecg.models.resnets import AttentionSettings, LeadWeightedSettings, LiSettings, NetworkSettings, RhythmSettings
@@ -100,7 +101,10 @@ def test_a_system_learns(system, made, tmp_path):
     data, held_out, truths = made
     settings = TRIALS[system]
     train(data, tmp_path / "model", settings)
-    bundle, known = load_bundle(tmp_path / "model", LEADS), np.isin(np.arange(26), class_indices(settings.classes))
+    bundle, known = (
+        load_bundle(tmp_path / "model", LEADS),
+        np.isin(np.arange(26), CHALLENGE_CLASSES.indices(settings.classes)),
+    )
     assert bool(bundle.ensemble.gate) == bool(settings.gate)
     labels, answers = [], []
     for path in find_records(held_out):
@@ -167,7 +171,7 @@ def test_a_system_trains_on_real_recordings_and_predicts_others(system, options,
     (command,) = (line for line in card if line.startswith(COMMAND))
     given = ["--system", system, "--epochs", 1, *options]
     assert parse_settings(command.split()[6:]) == parse_settings(map(str, given))
-    known = np.isin(np.arange(26), class_indices(settings.classes))
+    known = np.isin(np.arange(26), CHALLENGE_CLASSES.indices(settings.classes))
     answers = []
     assert sorted(path.stem for path in outputs.iterdir()) == sorted(path.stem for path in find_records(held_out))
     for path in outputs.iterdir():

@@ -21,12 +21,13 @@ from benchmarks.interruption import PLACES, measure
 from ecg.commands.train import Settings, publish, train
 from ecg.data import synthetic
 from ecg.data.batches import Dataset
+from ecg.data.class_files import load_weights
 from ecg.data.headers import RecordError
-from ecg.data.labels import CLASS_INDEX, TRAINED, expand
+from ecg.data.labels import CHALLENGE_CLASSES, CLASS_INDEX, TRAINED
 from ecg.data.leads import LEAD_SETS, LEADS, lead_indices
 from ecg.data.records import find_records, read_record
 from ecg.data.store import open_store
-from ecg.evaluation.metrics import challenge_score, load_weights
+from ecg.evaluation.metrics import challenge_score
 from ecg.evaluation.thresholds import search_thresholds
 from ecg.models.bundle import load_bundle
 from ecg.models.resnets import NetworkSettings
@@ -35,7 +36,8 @@ from ecg.reports.training_charts import draw_disagreements
 from ecg.reports.training_report import draw_training
 from ecg.runtime.executors import LocalExecutor
 from ecg.runtime.locks import lock_folder
-from ecg.systems.label_cleaning import CleaningSettings, label_masks
+from ecg.systems.label_cleaning import CleaningSettings
+from ecg.systems.label_comparison import label_masks
 from ecg.systems.plan import split_validation
 from ecg.systems.recipes import RECIPES
 from ecg.systems.stage_runner import Outcome, StageRunner
@@ -140,7 +142,7 @@ def test_thresholds_and_scores_are_those_of_the_validation_set(trained):
     scores = {int(row["leads"]): row for row in cleaned}
     for count in settings.lead_sets:
         bundle = load_bundle(folder, LEAD_SETS[count])
-        probabilities = expand(
+        probabilities = CHALLENGE_CLASSES.expand(
             predict_dataset(get_network(bundle), Dataset(store, validation, lead_indices(LEAD_SETS[count])), "checking")
         )
         search = search_thresholds(labels, probabilities, weights, settings.resamples, settings.seed)
@@ -158,7 +160,7 @@ def test_training_and_prediction_agree(trained, headers):
     paths = {path.stem: path for path in headers}
     for leads in ((*reversed(LEADS),), ("II", "I")):
         model = team_code.load_model(folder, leads)
-        expected = expand(
+        expected = CHALLENGE_CLASSES.expand(
             predict_dataset(get_network(model), Dataset(store, np.arange(9), lead_indices(model.leads)), "checking")
         )
         for record, name in enumerate(store.names[:9]):
@@ -406,7 +408,7 @@ def test_labels_are_cleaned_before_everything_else_counts_them(
     omission = settings.cleaning.partially_labelled[0]
     cpsc = np.flatnonzero(store.sources == "CPSC")
     labels = store.labels.copy()
-    labels[np.ix_(cpsc[::2], omission.columns)] = True
+    labels[np.ix_(cpsc[::2], omission.find_columns())] = True
     first, second = stages["round 1, 12 leads"], stages["round 2, 2 leads"]
     for stage in (first, second):
         np.testing.assert_array_equal(stage.targets, labels[:, TRAINED])

@@ -17,11 +17,12 @@ from sklearn.utils.estimator_checks import check_estimator, parametrize_with_che
 
 from ecg import ECGClassifier, predict
 from ecg.classifier import select_classes
+from ecg.data.class_files import load_weights
 from ecg.data.headers import RecordError
 from ecg.data.labels import ABBREVIATIONS, TRAINED
 from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.resampling import DEFAULT_PREPROCESSING
-from ecg.evaluation.metrics import challenge_score, load_weights
+from ecg.evaluation.metrics import challenge_score
 from ecg.models.dcnet import DCNetSettings
 from ecg.runtime.executors import ONE_PROCESS
 from ecg.runtime.limits import TimeBudget

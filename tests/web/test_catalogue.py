@@ -59,7 +59,12 @@ def test_only_changed_and_new_headers_are_read_again(data, tmp_path, monkeypatch
     shutil.copy(first.path(2), data / "b" / "Z0000.hea")
     removed = first.path(9)
     removed.unlink()
-    monkeypatch.setattr(catalogue_module, "read_row", lambda path: (read.append(path), read_row(path))[1])
+
+    def note_and_read(path, classes):
+        read.append(path)
+        return read_row(path, classes)
+
+    monkeypatch.setattr(catalogue_module, "read_row", note_and_read)
     second = load_catalogue(data, tmp_path / "cache", executor=ONE_PROCESS)
     assert sorted(read) == sorted([path, data / "a" / "A0000.hea", data / "b" / "Z0000.hea"])
     row = second.index[first.keys[3]]
@@ -107,7 +112,7 @@ class TestPredictions:
         table = load()
         for row in range(0, 60, 3):
             table.store(row, make_prediction(NSR=row / 60))
-        table.store(1, failed_prediction("no sample\nwas recorded"))
+        table.store(1, failed_prediction("no sample\nwas recorded", 26))
         table.fail(2, "no memory")
         assert table.counts()["failed"] == 2 and table.reasons[2] == "no memory"
         table.save()
@@ -179,7 +184,7 @@ class TestPredictions:
         assert table.suspicion[georgia] == pytest.approx(0.95) and not table.suspected[georgia, brady]
         table.store(cpsc, make_prediction(LAD=0.99))
         assert not table.suspected[cpsc, axis], "CPSC does not label it"
-        table.store(cpsc, failed_prediction("flat"))
+        table.store(cpsc, failed_prediction("flat", 26))
         assert np.isnan(table.suspicion[cpsc]) and table.state[cpsc] == FAILED
 
     def test_exclusive_classes_are_compared_with_single_labels_only(self, catalogue, tmp_path):

@@ -19,7 +19,7 @@ import pytest
 import scipy.io
 
 from ecg.data.headers import read_header
-from ecg.data.labels import encode
+from ecg.data.labels import CHALLENGE_CLASSES
 from ecg.data.leads import LEADS
 from ecg.data.patients import record_names
 from ecg.data.record_names import escape_name
@@ -322,7 +322,7 @@ def test_the_list_is_paged_searched_and_filtered(server, open_page, data):
     wait_for_rows(page, 50)
     assert rows(page) == first
 
-    labelled = [name for name, header in headers.items() if encode(header.codes)[0]]
+    labelled = [name for name, header in headers.items() if CHALLENGE_CLASSES.encode(header.codes)[0]]
     page.get_by_label("Label", exact=True).select_option("AF")
     wait_for_rows(page, len(labelled))
     assert sorted(rows(page)) == sorted(labelled)

@@ -179,7 +179,7 @@ def test_programs_get_calibrated_probabilities_if_they_decide(make_client, make_
 
 def test_a_recording_that_cannot_be_predicted_is_listed_with_the_reason(make_client, make_bench, catalogue):
     bench = make_bench()
-    bench.predictions.store(0, failed_prediction("every lead is flat"))
+    bench.predictions.store(0, failed_prediction("every lead is flat", 26))
     client = make_client(bench)
     [item] = get(client, "/api/recordings", search=catalogue.keys[0])["items"]
     assert item["failed"] is True and item["predicted"] is None and item["suspicion"] is None

@@ -11,7 +11,7 @@ from ecg.commands.agreement import AgreementSources, agreement
 from ecg.commands.review import ReviewPredictions
 from ecg.data.corrections import load_corrections
 from ecg.data.headers import RecordError, read_header
-from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, SCORED, encode
+from ecg.data.labels import ABBREVIATIONS, CHALLENGE_CLASSES, CLASS_INDEX, SCORED
 from ecg.data.reviews import ABSENT, PRESENT, UNDECIDED, Review, Verdict, append_review
 
 COLUMN = CLASS_INDEX["LAD"]
@@ -79,7 +79,7 @@ def test_labels_are_those_of_the_headers_where_the_source_labels_the_class(
     compared = study.labels.verdicts[:, COLUMN]
     for name, verdict in zip(study.names, compared, strict=True):
         (path,) = (path for path in headers if path.stem == name)
-        label = encode(read_header(path).codes)[COLUMN]
+        label = CHALLENGE_CLASSES.encode(read_header(path).codes)[COLUMN]
         assert verdict == (UNDECIDED if name.startswith("A") and not label else label)
 
 

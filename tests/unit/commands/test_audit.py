@@ -219,7 +219,7 @@ def test_an_interrupted_audit_leaves_the_earlier_one(tmp_path, integers, monkeyp
     audit_folder(data, output, ONE_PROCESS)
     before = {path.name: path.read_bytes() for path in output.iterdir()}
 
-    def cut(*arguments):
+    def cut(*arguments, **tables):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(audit, "audit_recording", cut)

@@ -14,6 +14,7 @@ from result_helpers import make_bundle
 from ecg.__main__ import COMMANDS, main
 from ecg.commands.protocol import Protocol
 from ecg.data.batches import View
+from ecg.data.class_files import load_weights
 from ecg.data.headers import RecordError
 from ecg.data.labels import CLASS_INDEX, TRAINED_CLASSES
 from ecg.data.leads import LEAD_SETS, LEADS
@@ -21,7 +22,6 @@ from ecg.data.records import read_record
 from ecg.data.resampling import Preprocessing
 from ecg.data.synthetic import SyntheticSettings, synthesize
 from ecg.data.wave_peaks import NeuroKitMissing
-from ecg.evaluation.metrics import load_weights
 from ecg.models.bundle import Bundle, save_bundle
 from ecg.models.decision import Rule
 from ecg.models.ensemble import Ensemble, Group, Member

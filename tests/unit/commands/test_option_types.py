@@ -16,7 +16,8 @@ from ecg.commands.options import (
     parse_source_classes,
     without_none,
 )
-from ecg.data.labels import ABBREVIATIONS
+from ecg.commands.settings import find_class
+from ecg.data.labels import ABBREVIATIONS, CHALLENGE_CLASSES
 
 
 @pytest.mark.parametrize(
@@ -43,8 +44,8 @@ from ecg.data.labels import ABBREVIATIONS
         (parse_source_classes, "cpsc=STD", ("CPSC", ("STD",))),
         (parse_source_classes, "cpsc=std", ("CPSC", ("STD",))),
         (parse_source_classes, "cpsc=vgg", ("CPSC", ("vgg",))),  # whatever uses the classes says which ones it knows
-        (parse_class_pair, "TInv=tab", ("TInv", "TAb")),
-        (parse_class, "nsr", "NSR"),
+        (parse_class_pair, " TInv=tab ", ("TInv", "tab")),
+        (parse_class, " nsr ", "nsr"),
         (parse_figure_path, "a/b.png", Path("a/b.png")),
         (parse_figure_path, "b.svg", Path("b.svg")),
         (parse_figure_path, "b.PNG", Path("b.PNG")),
@@ -71,8 +72,8 @@ def test_a_good_value_is_read_as_what_it_means(reader, text, value):
         (parse_source, ["", " "]),
         (parse_share, ["CPSC=0", "CPSC=-1", "CPSC=nan", "CPSC=inf", "CPSC=1e9", "CPSC=x", "CPSC=", "=1", ""]),
         (parse_source_classes, ["Mine", "Mine=", "=AF", "Mine=AF,,NSR"]),
-        (parse_class_pair, ["", "TInv", "TInv=", "TInv=STD"]),
-        (parse_class, ["", "164889003", "LVH", "STD"]),
+        (parse_class_pair, ["", "TInv", "TInv=", "=TInv"]),
+        (parse_class, ["", " "]),
         (parse_figure_path, ["page", "page.txt", "png", "page.PNGX", "page.", ".PNG"]),
     ],
 )
@@ -83,11 +84,13 @@ def test_a_bad_value_is_refused_with_what_was_expected_and_received(reader, bad)
         assert str(refused.value).endswith(f"received {text!r}")
 
 
-def test_every_class_that_settings_take_can_be_named_and_a_refusal_names_them_all():
-    assert tuple(parse_class(name) for name in ABBREVIATIONS) == ABBREVIATIONS
-    assert tuple(parse_class(name.upper()) for name in ABBREVIATIONS) == ABBREVIATIONS
-    with pytest.raises(argparse.ArgumentTypeError, match=f"expected one of {', '.join(ABBREVIATIONS)}, received 'LVH'"):
-        parse_class("LVH")
+def test_a_class_is_found_in_any_case_and_a_refusal_names_them_all():
+    upper = tuple(name.upper() for name in ABBREVIATIONS)
+    assert tuple(find_class("--fallback", name, CHALLENGE_CLASSES) for name in upper) == ABBREVIATIONS
+    for text in ("LVH", "STD", "164889003"):
+        refusal = f"argument --fallback: expected one of {', '.join(ABBREVIATIONS)}, received {text!r}"
+        with pytest.raises(ValueError, match=refusal):
+            find_class("--fallback", text, CHALLENGE_CLASSES)
 
 
 def test_options_not_given_are_omitted_and_zero_and_false_are_kept():

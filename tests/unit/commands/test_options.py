@@ -13,8 +13,8 @@ from ecg.commands.settings import (
     set_labelled_classes,
     training_settings,
 )
+from ecg.data.class_files import WEIGHTS, load_weights
 from ecg.data.leads import LEAD_SETS
-from ecg.evaluation.metrics import WEIGHTS, load_weights
 from ecg.models.decision import DECISIONS
 from ecg.models.resnets import SOURCE_GATE
 from ecg.systems.explanations import METHODS
@@ -206,7 +206,7 @@ def test_a_system_that_there_is_not_is_reported_with_those_that_there_are():
     "flags",
     ["--leads 5", "--seed -1", "--width 0", "--depth 0", "--epochs x", "--jobs 0", "--averaging 1", "--averaging -0.1",
      "--hours 0", "--hours inf", "--hours x", "--batch 0", "--batch 1.5", "--precision half", "--decision majority",
-     "--fallback LVH", "--folds 1", "--splits 0", "--imply TInv", "--imply TInv=STD", "--omission Mine",
+     "--folds 1", "--splits 0", "--imply TInv", "--omission Mine",
      "--omission Mine=", "--lumping =AF,AFL", "--lumping Mine=AF,,AFL"],
 )  # fmt: skip
 def test_flags_that_make_no_sense_are_usage_errors(capsys, flags):

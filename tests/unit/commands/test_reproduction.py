@@ -9,7 +9,8 @@ import ecg.commands.train
 from ecg.commands.options import add_settings
 from ecg.commands.reproduction import COMMAND, describe_start, find_options
 from ecg.commands.settings import training_settings
-from ecg.evaluation.metrics import WEIGHTS, load_own_weights
+from ecg.data.class_files import WEIGHTS
+from ecg.data.labels import load_own_weights
 from ecg.systems.recipes import RECIPES, Settings, SyntheticPretraining
 from ecg.training.settings import TrainingSettings
 

@@ -12,22 +12,16 @@ from result_helpers import make_bundle
 
 from ecg.commands.review import review
 from ecg.data.headers import RecordError
-from ecg.data.labels import ABBREVIATIONS, ADDITIONAL_CLASSES, CLASS_INDEX, DROPPED, SCORED, TRAINED
+from ecg.data.labels import ABBREVIATIONS, ADDITIONAL_CLASSES, CHALLENGE_CLASSES, CLASS_INDEX, DROPPED, SCORED, TRAINED
 from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.records import read_record
 from ecg.models.bundle import Prediction, save_bundle
 from ecg.models.config import ModelError
 from ecg.models.decision import Rule
-from ecg.models.ensemble import Ensemble, Group
 from ecg.reports.training_charts import draw_disagreements
 from ecg.reports.training_tables import disagreement_table
-from ecg.systems.label_cleaning import (
-    SURE_ABSENT,
-    SURE_PRESENT,
-    CleaningSettings,
-    Disagreement,
-    PartiallyLabelledSource,
-)
+from ecg.systems.label_cleaning import CleaningSettings, PartiallyLabelledSource
+from ecg.systems.label_comparison import SURE_ABSENT, SURE_PRESENT, Disagreement
 from ecg.training.losses import AsymmetricLoss, FocalLoss
 
 CODE = {diagnosis.abbreviation: diagnosis.codes[0] for diagnosis in (*SCORED, *ADDITIONAL_CLASSES)}
@@ -50,12 +44,12 @@ class Model:
     Its classes exclude each other where there are such.
     """
 
-    early_gains = False
+    early_gains, classes = False, CHALLENGE_CLASSES
 
     def __init__(self, predictions, leads, exclusive):
         self.predictions, self.leads, self.thresholds = predictions, leads, np.full(26, len(leads) / 20)
         self.rule, self.exclusive = Rule(self.thresholds), bool(exclusive)
-        self.ensemble = Ensemble(Group(exclusive or ABBREVIATIONS, (None,)))
+        self.columns = CHALLENGE_CLASSES.indices(exclusive or ABBREVIATIONS)
 
     def predict_recording(self, header, recording):
         assert recording.shape == (len(header.leads), 100)
@@ -460,7 +454,7 @@ def test_the_console_gets_a_summary_by_class(model, tmp_path):
     model.predictions["E00002"] = {"AF": 0.01, "SB": 0.99}
     lines = capture_log()
     review(model, tmp_path / "data", tmp_path / "out", figures=0)
-    omitted = len(PartiallyLabelledSource().columns)
+    omitted = len(PartiallyLabelledSource().find_columns())
     assert f"{3 * len(TRAINED) - omitted} labels compared, 3 disagreements in 2 recordings" in lines
     table = [line.split() for line in lines if line.split()[0] in ("class", *ABBREVIATIONS)]
     assert table == [["class", "present", "doubted", "absent", "doubted"], ["AF", "3", "2", "0", "0"],

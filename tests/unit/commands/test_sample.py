@@ -65,7 +65,7 @@ def test_a_model_without_errors_writes_no_list(predictions, tmp_path):
     assert not (tmp_path / "new" / "list.csv").exists()
 
 
-@pytest.mark.parametrize("settings", [{"abbreviation": "XY"}, {"false_positives": -1}, {"seed": -1}])
+@pytest.mark.parametrize("settings", [{"false_positives": -1}, {"seed": -1}])
 def test_wrong_settings_are_refused(settings):
     with pytest.raises(ValueError):
         ErrorSample(**{"abbreviation": "LAD", **settings})

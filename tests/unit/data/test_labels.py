@@ -59,7 +59,7 @@ def test_codes_are_scored_unscored_or_unknown():
     for code in labels.CLASS_OF_CODE:
         assert labels.code_status(code) == "scored"
     for code in labels.unscored_diagnoses():
-        assert labels.code_status(code) == ("scored" if code in labels.MERGED else "unscored")
+        assert labels.code_status(code) == ("scored" if code in dict(labels.MERGED) else "unscored")
     for code in ("12345", "Unknown", "", "AF"):
         assert labels.code_status(code) == "unknown"
 
@@ -77,7 +77,7 @@ def test_codes_are_scored_unscored_or_unknown():
     ],
 )
 def test_encode(codes, names):
-    assert [labels.ABBREVIATIONS[column] for column in np.flatnonzero(labels.encode(codes))] == names
+    assert [labels.ABBREVIATIONS[column] for column in np.flatnonzero(labels.CHALLENGE_CLASSES.encode(codes))] == names
 
 
 @pytest.mark.parametrize(
@@ -89,12 +89,14 @@ def test_encode(codes, names):
     ],
 )
 def test_the_evaluator_knows_ventricular_ectopic_beats_as_no_class(codes, names):
-    assert [labels.ABBREVIATIONS[column] for column in np.flatnonzero(labels.encode_as_scored(codes))] == names
+    assert [
+        labels.ABBREVIATIONS[column] for column in np.flatnonzero(labels.CHALLENGE_CLASSES.encode_as_scored(codes))
+    ] == names
 
 
 def test_twenty_two_classes_are_trained_and_expand_puts_zeros_between():
     assert len(labels.TRAINED) == 22
-    wide = labels.expand(np.arange(1.0, 45.0).reshape(2, 22))
+    wide = labels.CHALLENGE_CLASSES.expand(np.arange(1.0, 45.0).reshape(2, 22))
     assert wide.shape == (2, 26)
     np.testing.assert_array_equal(wide[:, labels.TRAINED], np.arange(1.0, 45.0).reshape(2, 22))
     assert not wide[:, [labels.CLASS_INDEX[name] for name in labels.DROPPED]].any()
@@ -127,10 +129,10 @@ def test_the_table_of_unscored_diagnoses_is_read_once(monkeypatch):
 
 
 def test_unscored_classes_have_the_indices_after_the_scored_ones():
-    assert labels.class_indices(labels.ABBREVIATIONS).tolist() == list(range(26))
-    assert labels.class_indices(("STE", "NSR", "STD")).tolist() == [27, labels.CLASS_INDEX["NSR"], 26]
+    assert labels.CHALLENGE_CLASSES.indices(labels.ABBREVIATIONS).tolist() == list(range(26))
+    assert labels.CHALLENGE_CLASSES.indices(("STE", "NSR", "STD")).tolist() == [27, labels.CLASS_INDEX["NSR"], 26]
     with pytest.raises(ValueError, match="not in tuple"):
-        labels.class_indices(("LVH",))
+        labels.CHALLENGE_CLASSES.indices(("LVH",))
 
 
 @pytest.mark.parametrize(
@@ -139,17 +141,17 @@ def test_unscored_classes_have_the_indices_after_the_scored_ones():
      (["429622005", "164931005"], [True, True]), ([], [False, False])],
 )  # fmt: skip
 def test_additional_classes_are_read_from_the_codes(codes, unscored):
-    assert labels.encode_additional(codes).tolist() == unscored
+    assert labels.CHALLENGE_CLASSES.encode_additional(codes).tolist() == unscored
 
 
 def test_values_of_any_classes_are_scattered_and_unscored_ones_dropped():
-    columns = labels.class_indices(("STE", "NSR", "AF"))
-    wide = labels.expand(np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), columns)
+    columns = labels.CHALLENGE_CLASSES.indices(("STE", "NSR", "AF"))
+    wide = labels.CHALLENGE_CLASSES.expand(np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), columns)
     expected = np.zeros((2, 26))
     expected[:, labels.CLASS_INDEX["NSR"]], expected[:, labels.CLASS_INDEX["AF"]] = (2, 5), (3, 6)
     np.testing.assert_array_equal(wide, expected)
-    assert labels.expand(np.ones(3, bool), columns).dtype == bool
-    assert labels.expand(np.ones((4, 5, 3)), columns).sum() == 4 * 5 * 2
+    assert labels.CHALLENGE_CLASSES.expand(np.ones(3, bool), columns).dtype == bool
+    assert labels.CHALLENGE_CLASSES.expand(np.ones((4, 5, 3)), columns).sum() == 4 * 5 * 2
 
 
 def test_implied_labels_are_added_to_a_copy():
@@ -157,15 +159,15 @@ def test_implied_labels_are_added_to_a_copy():
     lbbb, bbb, tinv, tab = (labels.CLASS_INDEX[name] for name in ("LBBB", "BBB", "TInv", "TAb"))
     labels_before[0, lbbb], labels_before[1, tinv], labels_before[2, tab] = True, True, True
     before = labels_before.copy()
-    with_implied = labels.add_implied_labels(labels_before, (("LBBB", "BBB"), ("TInv", "TAb")))
+    with_implied = labels.CHALLENGE_CLASSES.add_implied_labels(labels_before, (("LBBB", "BBB"), ("TInv", "TAb")))
     assert [np.flatnonzero(row).tolist() for row in with_implied] == [sorted([lbbb, bbb]), sorted([tinv, tab]), [tab]]
     np.testing.assert_array_equal(labels_before, before)
-    np.testing.assert_array_equal(labels.add_implied_labels(labels_before, ()), labels_before)
+    np.testing.assert_array_equal(labels.CHALLENGE_CLASSES.add_implied_labels(labels_before, ()), labels_before)
 
 
 def test_selected_labels_are_in_the_order_of_their_classes_also_unscored_ones():
     scored, unscored = np.eye(26, dtype=bool), np.eye(26, 2, dtype=bool)
-    classes = labels.class_indices(["STE", "PVC", "AF"])
+    classes = labels.CHALLENGE_CLASSES.indices(["STE", "PVC", "AF"])
     selected = labels.select_labels(classes, scored, unscored)
     assert selected.argmax(axis=0).tolist() == [1, labels.CLASS_INDEX["PVC"], labels.CLASS_INDEX["AF"]]
     assert selected.sum() == 3

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ecg.data.headers import HeaderError, RecordError, read_header, read_header_text
-from ecg.data.labels import ABBREVIATIONS, code_of, code_status, encode, source_of
+from ecg.data.labels import ABBREVIATIONS, CHALLENGE_CLASSES, code_of, code_status, source_of
 from ecg.data.patients import add_folds, add_patients, find_patients, find_published_folds
 from ecg.data.ptb_xl import load_meanings
 from ecg.data.records import find_records, read_record
@@ -29,7 +29,11 @@ def header_of(folder, number, rate=500):
 
 
 def classes_of(header):
-    return {name for name, is_labelled in zip(ABBREVIATIONS, encode(header.codes), strict=True) if is_labelled}
+    return {
+        name
+        for name, is_labelled in zip(ABBREVIATIONS, CHALLENGE_CLASSES.encode(header.codes), strict=True)
+        if is_labelled
+    }
 
 
 def test_a_header_gets_labels_age_and_sex_from_the_table(ptb_xl):

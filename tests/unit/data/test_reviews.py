@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ecg
+from ecg.data.class_tables import ClassTable, Diagnosis
 from ecg.data.reviewers import find_review_files, review_path
 from ecg.data.reviews import (
     COLUMNS,
@@ -209,6 +210,16 @@ def test_malformed_lines_are_reported_and_the_rest_is_read(tmp_path, line):
     assert "Anna.csv, line 3: skipped" in "".join(log)
 
 
+def test_a_class_that_is_not_in_the_table_makes_a_line_malformed(tmp_path):
+    append_review(tmp_path, "Anna", replace(REVIEW, abbreviation="af"))
+    append_review(tmp_path, "Anna", REVIEW)
+    log = capture_log()
+    assert [review.abbreviation for review in read_reviews(tmp_path)] == ["LAD"]
+    assert "Anna.csv, line 2: skipped, class 'af': expected one of AF, AFL" in "".join(log)
+    table = ClassTable((Diagnosis("af", ("1",), "fibrillation"),))
+    assert [review.abbreviation for review in read_reviews(tmp_path, classes=table)] == ["af"]
+
+
 @pytest.mark.parametrize("call", ["write", "fsync"])
 def test_a_review_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch, call):
     append_review(tmp_path, "Anna", REVIEW)
@@ -236,9 +247,7 @@ def test_other_names_are_refused_and_write_nothing(tmp_path, name):
     assert not list(tmp_path.rglob("*"))
 
 
-@pytest.mark.parametrize(
-    "field", [{"record": ""}, {"record": "a\0b"}, {"abbreviation": "af"}, {"verdict": "yes"}, {"comment": "x" * 1001}]
-)
+@pytest.mark.parametrize("field", [{"record": ""}, {"record": "a\0b"}, {"verdict": "yes"}, {"comment": "x" * 1001}])
 def test_reviews_with_unknown_values_cannot_be_made(field):
     with pytest.raises(ValueError):
         replace(REVIEW, **field)

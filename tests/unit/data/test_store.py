@@ -8,7 +8,7 @@ import scipy.io
 from helpers import read_samples
 
 from ecg.data.headers import RecordError
-from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, encode, encode_as_scored, source_of
+from ecg.data.labels import ABBREVIATIONS, CHALLENGE_CLASSES, CLASS_INDEX, source_of
 from ecg.data.leads import LEADS
 from ecg.data.loading import load_recording, load_training_recording
 from ecg.data.preprocessing import FLAT, INVALID_VALUE, MAX_DURATION, SPIKE, preprocess
@@ -30,8 +30,8 @@ def test_signals_equal_those_of_preprocess_to_the_bit(store, headers):
     for record, name in enumerate(store.names):
         header, recording = read_record(paths[name])
         np.testing.assert_array_equal(store.signal(record), preprocess(header, recording, LEADS).signal)
-        np.testing.assert_array_equal(store.labels[record], encode(header.codes))
-        np.testing.assert_array_equal(store.as_scored[record], encode_as_scored(header.codes))
+        np.testing.assert_array_equal(store.labels[record], CHALLENGE_CLASSES.encode(header.codes))
+        np.testing.assert_array_equal(store.as_scored[record], CHALLENGE_CLASSES.encode_as_scored(header.codes))
 
 
 def test_leads_by_other_names_are_kept_as_the_standard_ones(store, headers, synthetic_recordings, tmp_path):

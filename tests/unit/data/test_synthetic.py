@@ -118,17 +118,17 @@ def test_cpsc_labels_only_seven_classes_by_default(tmp_path):
     patients = synthetic.synthesize(tmp_path, 30, settings=synthetic.SyntheticSettings(sources={"CPSC": 1}))
     for patient in patients:
         assert patient.codes and set(patient.codes) - set(UNKNOWN_CODES) <= seven
-        assert np.all(patient.classes >= labels.encode(patient.codes))
-    assert any(np.any(patient.classes & ~labels.encode(patient.codes)) for patient in patients)
+        assert np.all(patient.classes >= labels.CHALLENGE_CLASSES.encode(patient.codes))
+    assert any(np.any(patient.classes & ~labels.CHALLENGE_CLASSES.encode(patient.codes)) for patient in patients)
     for patient in synthetic.synthesize(
         tmp_path, 30, settings=synthetic.SyntheticSettings(sources={"CPSC": 1}, cpsc_omits=False)
     ):
-        np.testing.assert_array_equal(labels.encode(patient.codes), patient.classes)
+        np.testing.assert_array_equal(labels.CHALLENGE_CLASSES.encode(patient.codes), patient.classes)
 
 
 def test_ningbo_never_labels_fibrillation_by_default(tmp_path):
     patients = synthetic.synthesize(tmp_path, 40, settings=synthetic.SyntheticSettings(sources={"Ningbo": 1}))
-    labelled = np.array([labels.encode(patient.codes) for patient in patients])
+    labelled = np.array([labels.CHALLENGE_CLASSES.encode(patient.codes) for patient in patients])
     true = np.array([patient.classes for patient in patients])
     assert true[:, AF].any() and not labelled[:, AF].any()
     np.testing.assert_array_equal(labelled[:, AFL], true[:, AF] | true[:, AFL])
@@ -138,14 +138,15 @@ def test_ningbo_never_labels_fibrillation_by_default(tmp_path):
         tmp_path, 40, settings=synthetic.SyntheticSettings(sources={"Ningbo": 1}, ningbo_flutter=False)
     )
     np.testing.assert_array_equal(
-        [labels.encode(patient.codes) for patient in correct], [patient.classes for patient in correct]
+        [labels.CHALLENGE_CLASSES.encode(patient.codes) for patient in correct],
+        [patient.classes for patient in correct],
     )
 
 
 def test_other_sources_label_the_true_classes_and_accompanying_codes(synthetic_folder):
     patients = [patient for patient in synthetic_folder[1] if labels.source_of(patient.name) not in ("CPSC", "Ningbo")]
     for patient in patients:
-        np.testing.assert_array_equal(labels.encode(patient.codes), patient.classes)
+        np.testing.assert_array_equal(labels.CHALLENGE_CLASSES.encode(patient.codes), patient.classes)
         assert len(set(patient.codes)) == len(patient.codes)
     assert any(set(patient.codes) - set(labels.CLASS_OF_CODE) for patient in patients)
 
@@ -194,10 +195,10 @@ def test_wrong_labels_are_absent_classes_as_the_source_writes_them(source, habit
         classes = {labels.ABBREVIATIONS[labels.CLASS_OF_CODE[code]] for code in wrong}
         # Each wrong label adds a class, and the class that it replaces is not labelled any more.
         assert len(classes) == len(wrong) and not classes & findings
-        added = labels.encode(changed) & ~labels.encode(codes)
-        removed = labels.encode(codes) & ~labels.encode(changed)
+        added = labels.CHALLENGE_CLASSES.encode(changed) & ~labels.CHALLENGE_CLASSES.encode(codes)
+        removed = labels.CHALLENGE_CLASSES.encode(codes) & ~labels.CHALLENGE_CLASSES.encode(changed)
         np.testing.assert_array_equal(added, np.isin(labels.ABBREVIATIONS, list(classes)))
-        np.testing.assert_array_equal(removed, labels.encode(old for old, new in pairs if old != new))
+        np.testing.assert_array_equal(removed, labels.CHALLENGE_CLASSES.encode(old for old, new in pairs if old != new))
         # A label stays right only if no absent class is left.
         right = any(old == new for old, new in pairs if is_label(old))
         assert not right or vocabulary <= findings | classes

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from helpers import make_comparison
 
+from ecg.data.class_files import load_weights
 from ecg.data.labels import ABBREVIATIONS
 from ecg.evaluation.bootstrap import (
     AT_HALF,
@@ -19,7 +20,7 @@ from ecg.evaluation.bootstrap import (
     draw_resamples,
     estimate_interval,
 )
-from ecg.evaluation.metrics import SINUS, challenge_score, f_measures, load_weights, nan_mean, roc_and_pr_areas
+from ecg.evaluation.metrics import SINUS, challenge_score, f_measures, nan_mean, roc_and_pr_areas
 
 WEIGHTS = load_weights()[1]
 

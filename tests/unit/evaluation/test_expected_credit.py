@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 
+from ecg.data.class_files import load_weights
 from ecg.evaluation.expected_credit import CHUNK, choose_classes, expected_credit, quadrature
-from ecg.evaluation.metrics import load_weights
 
 WEIGHTS = load_weights()[1]
 

@@ -4,15 +4,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-from ecg.data.labels import CLASS_INDEX, SCORED
+from ecg.data.class_files import load_weights
+from ecg.data.labels import CHALLENGE_CLASSES, CLASS_INDEX, SCORED, load_own_weights
 from ecg.evaluation.metrics import (
     accuracy,
-    build_weight_array,
     challenge_score,
     class_credit,
     f_measures,
-    load_own_weights,
-    load_weights,
     nan_mean,
     roc_and_pr_areas,
     weighted_confusion,
@@ -101,9 +99,9 @@ def test_own_weights_may_be_in_any_order_and_name_any_code_of_a_class(tmp_path):
     np.testing.assert_array_equal(load_own_weights(path), weights)
     path.write_bytes(b"\xef\xbb\xbf" + path.read_text().replace("\n", "\r\n").encode() + b"\r\n")
     np.testing.assert_array_equal(load_own_weights(path), weights)  # as a spreadsheet saves it
-    np.testing.assert_array_equal(build_weight_array(load_own_weights(path)), weights)
+    np.testing.assert_array_equal(CHALLENGE_CLASSES.make_weight_array(load_own_weights(path)), weights)
     assert load_own_weights(ROOT / "weights.csv") is None
-    np.testing.assert_array_equal(build_weight_array(), WEIGHTS)
+    np.testing.assert_array_equal(CHALLENGE_CLASSES.make_weight_array(), WEIGHTS)
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])

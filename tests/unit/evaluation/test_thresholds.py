@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from ecg.evaluation.metrics import challenge_score, class_credit, f_measures, load_weights, recording_scores
+from ecg.data.class_files import load_weights
+from ecg.evaluation.metrics import challenge_score, class_credit, f_measures, recording_scores
 from ecg.evaluation.thresholds import evolve_thresholds, find_class_thresholds, sum_scores
 
 WEIGHTS = load_weights()[1]

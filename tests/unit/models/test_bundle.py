@@ -16,15 +16,15 @@ from result_helpers import get_network, make_bundle
 import team_code
 from ecg.commands.holdout import predict_group, predict_members, predict_stores
 from ecg.data.batches import REPEATED, Dataset, View, Window
-from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, DROPPED, TRAINED, TRAINED_CLASSES, expand
+from ecg.data.class_files import load_weights
+from ecg.data.labels import ABBREVIATIONS, CHALLENGE_CLASSES, CLASS_INDEX, DROPPED, TRAINED, TRAINED_CLASSES
 from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.preprocessing import INVALID_VALUE, SKIPPED, encode_demographics, preprocess, split_segments
 from ecg.data.records import SignalError, find_records, read_record
 from ecg.data.resampling import DEFAULT_PREPROCESSING, Preprocessing
 from ecg.data.store import build_store
 from ecg.evaluation.expected_credit import choose_classes
-from ecg.evaluation.metrics import load_weights
-from ecg.models.bundle import CLASSES, Bundle, load_bundle, save_bundle
+from ecg.models.bundle import Bundle, load_bundle, save_bundle
 from ecg.models.config import FORMAT, ModelError
 from ecg.models.decision import Rule
 from ecg.models.ensemble import Ensemble, Group, Member
@@ -32,6 +32,8 @@ from ecg.models.resnets import AttentionSettings, LeadWeightedSettings, LiSettin
 from ecg.runtime.executors import ONE_PROCESS
 from ecg.systems.recipes import SYSTEMS
 from ecg.training.trainer import predict_dataset
+
+CODES = CHALLENGE_CLASSES.code_lists
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +71,13 @@ def test_a_bundle_comes_back_as_it_was_saved(without, small_network, tmp_path):
 def test_a_prediction_is_that_of_the_store(model, store, headers):
     """What is written for a recording equals what training computed for it, and nothing else in the folder matters."""
     bundle = team_code.load_model(model, list(LEADS))
-    expected = expand(
+    expected = CHALLENGE_CLASSES.expand(
         predict_dataset(get_network(bundle), Dataset(store, np.arange(len(store)), tuple(range(12))), "checking")
     )
     paths = {path.stem: path for path in headers}
     for record, name in enumerate(store.names[:20]):
         codes, outputs, probabilities = team_code.run_model(bundle, text_of(paths[name]), read_record(paths[name])[1])
-        assert codes == list(CLASSES)
+        assert codes == list(CODES)
         np.testing.assert_allclose(probabilities, expected[record], atol=1e-5)
         np.testing.assert_array_equal(outputs, probabilities >= bundle.rule.thresholds)
         assert not probabilities[[CLASS_INDEX[name] for name in DROPPED]].any()
@@ -213,7 +215,7 @@ INVALID = "no valid description of a model"
 @pytest.mark.parametrize(("change", "reason"), [
     (setting("leads", list(LEAD_SETS[3])), "leads is .*'V2'.*, expected"),
     (setting("leads", "I,II"), "leads is 'I,II', expected"),
-    (setting("classes", list(CLASSES[::-1])), "classes is"),
+    (setting("classes", list(CODES[::-1])), "classes is"),
     (setting("rate", 0, *MEMBER, "preparation"), "the pass band .* is not within what 0 Hz hold"),
     (setting("band", [45, 0.5], *MEMBER, "preparation"), "the pass band .* is not within what 250 Hz hold"),
     (setting("band", [0.5], *MEMBER, "preparation"), INVALID),
@@ -225,8 +227,8 @@ INVALID = "no valid description of a model"
     (setting("groups", {"general": 3}), INVALID),
     (setting("rule", [0.5] * 26), INVALID),
     (setting("thresholds", [0.5] * 26, "rule"), INVALID),
-    (setting(CLASSES[3], 10**400, "rule", "thresholds"), INVALID),
-    (setting(CLASSES[3], "0.5", "rule", "thresholds"), f"{INVALID}: TypeError: '0.5' is not a number"),
+    (setting(CODES[3], 10**400, "rule", "thresholds"), INVALID),
+    (setting(CODES[3], "0.5", "rule", "thresholds"), f"{INVALID}: TypeError: '0.5' is not a number"),
     (setting("decision", "guess", "rule"), f"{INVALID}: ValueError: decision: expected one of .*'guess'"),
     (setting("decision", ["half"], "rule"), INVALID),
     (setting("calibration", 1, "rule"), INVALID),
@@ -236,7 +238,7 @@ INVALID = "no valid description of a model"
     (setting("scale", 1.0, *CALIBRATION), "unexpected keyword argument 'scale'"),
     (setting("intercepts", [0.0] * 26, *CALIBRATION), INVALID),
     (setting("unknown", 0.0, *CALIBRATION, "intercepts"), "27 classes, expected the 26 scored ones"),
-    (setting(CLASSES[3], None, *CALIBRATION, "intercepts"), "None is not a number"),
+    (setting(CODES[3], None, *CALIBRATION, "intercepts"), "None is not a number"),
     (setting("weights", [[1.0] * 26] * 25, "rule"), "weights: expected 26 rows of 26 numbers"),
     (setting("weights", [[1.0] * 26] * 25 + [["1"] * 26], "rule"), "weights: expected 26 rows"),
     (setting("weights", [[1.0] * 26] * 25 + [[1e7] * 26], "rule"), "weights: expected 26 rows"),
@@ -368,7 +370,7 @@ def test_a_long_recording_is_predicted_in_equal_segments_with_the_maximum_of_eac
     header = make_header(["I", "II"], 100.0)
     bundle = make_bundle(LEAD_SETS[2], small_network, np.full(26, 0.5), network)
     probabilities = bundle.predict_recording(header, recording).probabilities
-    np.testing.assert_array_equal(probabilities, expand(network_outputs.max(axis=0)))
+    np.testing.assert_array_equal(probabilities, CHALLENGE_CLASSES.expand(network_outputs.max(axis=0)))
     assert [len(signal) for signal in network.signals] == [33333, 33333, 33335]
 
 
@@ -573,7 +575,9 @@ def test_an_ensemble_predicts_after_it_was_saved_as_it_predicts_from_stores(syst
     for record, probabilities in zip(records, expected, strict=True):
         path = paths[stores[DEFAULT_PREPROCESSING].names[record]]
         codes, outputs, bundle_probabilities = bundle.predict(text_of(path), read_record(path)[1])
-        np.testing.assert_allclose(bundle_probabilities, expand(probabilities, ensemble.general.columns), atol=1e-5)
+        np.testing.assert_allclose(
+            bundle_probabilities, CHALLENGE_CLASSES.expand(probabilities, bundle.columns), atol=1e-5
+        )
         sure = bundle_probabilities >= 0.5
         sure[CLASS_INDEX["PVC"]] |= sure[CLASS_INDEX["AF"]]
         sure[CLASS_INDEX["NSR"]] |= not sure.any()
@@ -638,12 +642,17 @@ def test_of_a_long_recording_all_windows_of_all_parts_count(loaded, make_header)
                 gate_probabilities.max(axis=0) if member.view.window.length is None else gate_probabilities.mean(axis=0)
             )
         group_probabilities[name] = np.mean(answers, axis=0)
-    general = expand(group_probabilities["general"], groups["general"].columns)
-    special = expand(group_probabilities["special"], groups["special"].columns)
+    general = CHALLENGE_CLASSES.expand(
+        group_probabilities["general"], CHALLENGE_CLASSES.indices(groups["general"].classes)
+    )
+    special = CHALLENGE_CLASSES.expand(
+        group_probabilities["special"], CHALLENGE_CLASSES.indices(groups["special"].classes)
+    )
     expected = special if group_probabilities["gate"][0] > 0.5 else general
     gate_probabilities = bundle.predict_recording(header, recording)
     np.testing.assert_allclose(gate_probabilities.probabilities, expected, atol=1e-6)
-    columns = groups["special" if group_probabilities["gate"][0] > 0.5 else "general"].columns
+    chosen_group = groups["special" if group_probabilities["gate"][0] > 0.5 else "general"]
+    columns = CHALLENGE_CLASSES.indices(chosen_group.classes)
     np.testing.assert_array_equal(np.flatnonzero(gate_probabilities.covered), np.sort(columns[columns < 26]))
     np.testing.assert_array_equal(
         gate_probabilities.thresholds, np.where(gate_probabilities.covered, bundle.rule.thresholds, np.nan)
@@ -720,7 +729,7 @@ def test_a_shared_network_predicts_files_of_each_lead_set_as_it_predicts_from_a_
         bundle = load_bundle(folder, leads)
         assert bundle.leads == leads and bundle.ensemble.general.members[0].leads == leads
         members = predict_members(bundle.ensemble.general, stores_of(store), records, "checking")
-        outputs = rule.decide(members.mean(axis=0), bundle.ensemble.general.columns, members)
+        outputs = rule.decide(members.mean(axis=0), bundle.columns, members)
         for index, record in enumerate(records):
             path = paths[store.names[record]]
             for text, recording in ((text_of(path), read_record(path)[1]), reduce_record(path, leads)):

@@ -6,10 +6,19 @@ import numpy as np
 import pytest
 
 from ecg.data.batches import DEFAULT_VIEW, REPEATED, View, Window
+from ecg.data.labels import CHALLENGE_CLASSES
 from ecg.data.leads import LEAD_SETS
 from ecg.data.resampling import Preprocessing
 from ecg.evaluation.calibration import Calibration
-from ecg.models.config import FORMAT, ModelError, network_entry, read_config, write_config
+from ecg.models.config import (
+    FORMAT,
+    FORMAT_WITHOUT_CLASSES,
+    ModelError,
+    _digest,
+    network_entry,
+    read_config,
+    write_config,
+)
 from ecg.models.dcnet import DCNetSettings
 from ecg.models.decision import Rule
 from ecg.models.ensemble import Member
@@ -121,8 +130,35 @@ def test_an_edited_description_and_an_older_one_are_refused(path):
     path.write_text(json.dumps(saved))
     with pytest.raises(ModelError, match="2_leads.json: digest is .* by its content"):
         read_config(path, 2)
-    path.write_text(json.dumps(saved | {"format": FORMAT - 1}))
-    with pytest.raises(ModelError, match=f"2_leads.json: format is {FORMAT - 1}, expected {FORMAT}"):
+    path.write_text(json.dumps(saved | {"format": FORMAT - 2}))
+    with pytest.raises(ModelError, match=f"2_leads.json: format is {FORMAT - 2}, expected {FORMAT}"):
+        read_config(path, 2)
+
+
+def test_a_description_without_classes_has_those_of_the_challenge(path):
+    """Models were saved so before their classes were part of them."""
+    edit(path, FORMAT_WITHOUT_CLASSES, "format")
+    saved = json.loads(path.read_text())
+    del saved["class_table"], saved["digest"]
+    path.write_text(json.dumps(saved | {"digest": _digest(saved)}))
+    assert read_config(path, 2).rule.classes == CHALLENGE_CLASSES
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda table: table.pop("scored"), "KeyError"),
+        (lambda table: table["scored"].pop(), "weights: expected 25 rows of 25 numbers"),
+        (lambda table: table["scored"][0].update(codes=["1"]), "classes is .*, expected"),
+        (lambda table: table["scored"][0].update(codes=[]), "AF: expected a code"),
+        (lambda table: table["weights"].pop(), "weights: expected 26 rows of 26 numbers"),
+    ],
+)
+def test_a_damaged_table_of_classes_is_refused(path, change, reason):
+    saved = json.loads(path.read_text())
+    change(saved["class_table"])
+    path.write_text(json.dumps(saved))
+    with pytest.raises(ModelError, match=f"2_leads.json: .*{reason}"):
         read_config(path, 2)
 
 

@@ -3,10 +3,10 @@ import json
 import numpy as np
 import pytest
 
-from ecg.data.labels import CLASS_INDEX, class_indices
+from ecg.data.class_files import load_weights
+from ecg.data.labels import CHALLENGE_CLASSES, CLASS_INDEX
 from ecg.evaluation.calibration import Calibration
 from ecg.evaluation.expected_credit import expected_credit
-from ecg.evaluation.metrics import load_weights
 from ecg.models.decision import DECISIONS, Rule, read_rule, write_rule
 
 EVERY = np.arange(26)
@@ -27,7 +27,7 @@ def test_what_is_predicted_follows_from_probabilities_and_thresholds():
 
 
 def test_classes_that_are_not_known_are_not_predicted():
-    columns = class_indices(["AF", "TAb"])
+    columns = CHALLENGE_CLASSES.indices(["AF", "TAb"])
     answers = Rule(np.full(26, 0.5)).decide(np.array([[0.9, 0.1], [0.2, 0.5]]), columns)
     assert answers.shape == (2, 26)
     np.testing.assert_array_equal(np.argwhere(answers), [[0, CLASS_INDEX["AF"]], [1, CLASS_INDEX["TAb"]]])
@@ -35,7 +35,7 @@ def test_classes_that_are_not_known_are_not_predicted():
 
 @pytest.mark.parametrize("empty", [None, "NSR"])
 def test_what_implies_another_is_predicted_with_it(empty):
-    columns = class_indices(["TInv", "TAb", "NSR"])
+    columns = CHALLENGE_CLASSES.indices(["TInv", "TAb", "NSR"])
     rule = Rule(np.full(26, 0.5), pairs=(("TInv", "TAb"),), fallback=empty)
     answers = rule.decide(np.array([[0.9, 0.1, 0.1], [0.1, 0.9, 0.1], [0.1, 0.1, 0.1], [0.6, 0.1, 0.6]]), columns)
     expected = [{"TInv", "TAb"}, {"TAb"}, {empty} - {None}, {"TInv", "TAb", "NSR"}]
@@ -44,7 +44,7 @@ def test_what_implies_another_is_predicted_with_it(empty):
 
 
 def test_of_exclusive_classes_the_most_probable_is_predicted_if_it_is_scored():
-    columns = class_indices(["NSR", "STD", "AF", "STE"])
+    columns = CHALLENGE_CLASSES.indices(["NSR", "STD", "AF", "STE"])
     probabilities = np.array([[0.3, 0.2, 0.4, 0.1], [0.3, 0.4, 0.2, 0.1], [0.9, 0.0, 0.1, 0.0]], np.float32)
     answers = Rule(np.full(26, 0.99), decision="argmax").decide(probabilities, columns)
     np.testing.assert_array_equal(np.argwhere(answers), [[0, CLASS_INDEX["AF"]], [2, CLASS_INDEX["NSR"]]])

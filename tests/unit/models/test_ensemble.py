@@ -6,7 +6,6 @@ import pytest
 
 from ecg.commands.holdout import predict_stores
 from ecg.data.batches import DEFAULT_VIEW, ZEROS_IN_FRONT, View, Window
-from ecg.data.labels import class_indices
 from ecg.data.leads import LEAD_SETS, LEADS, lead_indices
 from ecg.data.records import SignalError
 from ecg.data.resampling import DEFAULT_PREPROCESSING, Preprocessing
@@ -227,11 +226,13 @@ def test_its_parameters_are_those_of_all_networks(small_network):
 
 def test_chosen_classes_are_put_in_all_classes_and_the_rest_are_absent():
     wide = align_classes(
-        np.array([[0.1, 0.2], [0.3, 0.4]]), class_indices(("PVC", "AF")), class_indices(("AF", "STD", "PVC"))
+        np.array([[0.1, 0.2], [0.3, 0.4]]),
+        ("PVC", "AF"),
+        ("AF", "STD", "PVC"),
     )
     np.testing.assert_array_equal(wide, [[0.2, 0, 0.1], [0.4, 0, 0.3]])
     with pytest.raises(ValueError, match="not in list"):
-        align_classes(np.ones((1, 1)), class_indices(("SB",)), class_indices(("AF",)))
+        align_classes(np.ones((1, 1)), ("SB",), ("AF",))
 
 
 def test_rows_that_several_networks_predicted_have_their_mean():

@@ -3,10 +3,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from ecg.data.class_files import load_weights
 from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX
 from ecg.data.wave_peaks import WAVES, PeakList
 from ecg.evaluation.calibration import calibration_error, reliability_table
-from ecg.evaluation.metrics import challenge_score, load_weights
+from ecg.evaluation.metrics import challenge_score
 from ecg.reports.training_charts import (
     class_chart,
     confusion_chart,

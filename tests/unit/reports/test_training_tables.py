@@ -13,7 +13,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, DROPPED, TRAINED, expand
+from ecg.data.labels import ABBREVIATIONS, CHALLENGE_CLASSES, CLASS_INDEX, DROPPED, TRAINED
 from ecg.evaluation.expected_credit import choose_classes
 from ecg.evaluation.metrics import challenge_score
 from ecg.reports.training_tables import differing_settings, flatten_settings, training_tables
@@ -139,7 +139,7 @@ def test_the_scores_follow_from_the_thresholds(results, leads, kind):
     assert (thresholds != by_class).any()
     (row,) = (row for row in table(results, "scores") if (row["leads"], row["labels"]) == (leads, kind))
     labels = labels_of(results, kind)
-    probabilities = expand(results.validated[leads][results.scored])
+    probabilities = CHALLENGE_CLASSES.expand(results.validated[leads][results.scored])
     for name, used in (("score as predicted", thresholds), ("score with one for each class", by_class),
                        ("score at 0.5", 0.5), ("score with one threshold", row["one threshold"])):  # fmt: skip
         assert row[name] == pytest.approx(challenge_score(labels, probabilities >= used, WEIGHTS))
@@ -149,7 +149,7 @@ def test_the_scores_follow_from_the_thresholds(results, leads, kind):
 @pytest.mark.parametrize("leads", [12, 2])
 def test_class_scores_are_those_of_scikit_learn_or_nan(results, leads, kind):
     labels = labels_of(results, kind)
-    probabilities = expand(results.validated[leads][results.scored])
+    probabilities = CHALLENGE_CLASSES.expand(results.validated[leads][results.scored])
     predictions = probabilities >= results.searches[leads].thresholds
     rows = [row for row in table(results, f"class_scores_{leads}_leads") if row.pop("labels") == kind]
     assert [row["class"] for row in rows] == list(ABBREVIATIONS)
@@ -189,11 +189,15 @@ def test_each_decision_has_its_metric_f1_and_number_of_classes(make):
     columns = results.columns[results.columns < 26]
     for row in rows:
         labels, search = labels_of(results, row["labels"]), results.searches[row["leads"]]
-        probabilities = expand(results.validated[row["leads"]][results.scored], results.columns)
+        probabilities = CHALLENGE_CLASSES.expand(results.validated[row["leads"]][results.scored], results.columns)
         calibrated = np.where(probabilities > 0, results.calibrations[row["leads"]].apply(probabilities), 0)
         most_probable = np.eye(len(results.columns), dtype=bool)[results.most_probable(row["leads"])]
         thresholds = search.by_class if results.settings.exclusive else search.thresholds
-        by_rule = expand(most_probable, results.columns) if results.settings.exclusive else probabilities >= thresholds
+        by_rule = (
+            CHALLENGE_CLASSES.expand(most_probable, results.columns)
+            if results.settings.exclusive
+            else probabilities >= thresholds
+        )
         predictions = dict(zip(names, (probabilities >= thresholds, choose_classes(calibrated, WEIGHTS),
                                        probabilities >= 0.5, by_rule), strict=True))[row["decision"]]  # fmt: skip
         assert row["metric"] == pytest.approx(challenge_score(labels, predictions, WEIGHTS))
@@ -248,7 +252,7 @@ def test_exclusive_classes_have_neither_thresholds_nor_their_scores():
         assert missing == {"score at 0.5", "score with one threshold", "score with one for each class", "one threshold"}
         labels = labels_of(results, row["labels"])
         most_probable = np.eye(4, dtype=bool)[results.validated[12][results.scored].argmax(axis=1)]
-        predictions = expand(most_probable, results.columns)
+        predictions = CHALLENGE_CLASSES.expand(most_probable, results.columns)
         assert row["score as predicted"] == pytest.approx(challenge_score(labels, predictions, WEIGHTS))
         probabilities = results.validated[12][results.scored]
         assert row["AUROC"] == pytest.approx(roc_auc_score(trained_labels, probabilities, average="macro"))

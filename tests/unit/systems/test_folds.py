@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecg.data.headers import read_header
-from ecg.data.labels import encode
+from ecg.data.labels import CHALLENGE_CLASSES
 from ecg.systems.folds import (
     ITERATIVE,
     STRATA,
@@ -38,7 +38,8 @@ def skewed(recordings, classes=26, seed=0):
 def real_labels():
     """The scored classes of the real recordings, and their names."""
     paths = sorted(REAL.glob("*.hea"))
-    return np.array([encode(read_header(path).codes) for path in paths]), [path.stem for path in paths]
+    labels = [CHALLENGE_CLASSES.encode(read_header(path).codes) for path in paths]
+    return np.array(labels), [path.stem for path in paths]
 
 
 def shares_off(labels, fold, count):

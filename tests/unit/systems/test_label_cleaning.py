@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, DROPPED, TRAINED, TRAINED_CLASSES
+from ecg.data.labels import ABBREVIATIONS, CHALLENGE_CLASSES, CLASS_INDEX, DROPPED, TRAINED, TRAINED_CLASSES
 from ecg.systems.label_cleaning import (
     ADDED,
     FEWEST,
@@ -12,12 +12,13 @@ from ecg.systems.label_cleaning import (
     ConflatedClasses,
     PartiallyLabelledSource,
     Relabelling,
-    compare_labels,
-    label_masks,
     source_masks,
 )
+from ecg.systems.label_comparison import LabelledRecordings, compare_labels, label_masks
 
 AF, AFL, NSR, TAB = (CLASS_INDEX[name] for name in ("AF", "AFL", "NSR", "TAb"))
+
+TABLE = CHALLENGE_CLASSES
 
 
 def rows(*findings):
@@ -87,7 +88,7 @@ def test_a_lumped_recording_gets_the_likelier_class_and_keeps_all_others():
 
 
 def test_cpsc_omits_fifteen_of_the_trained_classes():
-    unlabelled = {ABBREVIATIONS[column] for column in PartiallyLabelledSource().columns}
+    unlabelled = {ABBREVIATIONS[column] for column in PartiallyLabelledSource().find_columns()}
     assert len(unlabelled) == 15
     assert set(TRAINED_CLASSES) - unlabelled == {"AF", "IAVB", "LBBB", "NSR", "PAC", "RBBB", "PVC"}
 
@@ -98,7 +99,7 @@ def test_omitted_classes_are_trained_on_all_sources_that_omit_none():
     assert lessons.skip_reason == "" and lessons.candidates.tolist() == [0, 1]
     assert lessons.records.tolist() == [*range(2, 2 + FEWEST), 5 + FEWEST]
     assert (lessons.weights == 1).all() and lessons.targets.shape == (FEWEST + 1, 15)
-    np.testing.assert_array_equal(lessons.targets, labels[lessons.records][:, PartiallyLabelledSource().columns])
+    np.testing.assert_array_equal(lessons.targets, labels[lessons.records][:, PartiallyLabelledSource().find_columns()])
 
 
 @pytest.mark.parametrize(
@@ -116,10 +117,10 @@ def test_an_omitted_class_is_added_above_the_bound_and_none_is_ever_removed():
     rule = PartiallyLabelledSource()
     labels = rows("AF", "NSR TAb", "NSR", "TAb")
     sources = np.array(["CPSC", "CPSC", "Georgia", "CPSC"])
-    place = rule.columns.tolist().index(TAB)
+    place = rule.find_columns().tolist().index(TAB)
     probabilities = np.zeros((3, 15))
     probabilities[:, place] = (ADDED + 0.01, 0.0, ADDED)
-    probabilities[2, rule.columns.tolist().index(AFL)] = 1.0
+    probabilities[2, rule.find_columns().tolist().index(AFL)] = 1.0
     np.testing.assert_array_equal(
         rule.update_labels(labels, sources, probabilities), rows("AF TAb", "NSR TAb", "NSR", "TAb AFL")
     )
@@ -160,7 +161,10 @@ def test_a_source_that_is_not_relabelled_has_no_rule():
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        (lambda: ConflatedClasses(("Mine",), ("AFL", "VT")), "VT: expected one of the trained classes AF, AFL"),
+        (
+            lambda: ConflatedClasses(("Mine",), ("AFL", "VT")).check(TABLE),
+            "VT: expected one of the trained classes AF, AFL",
+        ),
         (
             lambda: ConflatedClasses(("Mine",), ("AFL", "AFL")),
             "Mine: expected two conflated classes, received AFL, AFL",
@@ -175,9 +179,14 @@ def test_a_source_that_is_not_relabelled_has_no_rule():
             lambda: CleaningSettings((ConflatedClasses(), ConflatedClasses(classes=("AF", "AFL")))),
             "Ningbo: AF and AFL given twice",
         ),
-        (lambda: PartiallyLabelledSource(("Mine",), ("NSR", "PRWP")), "PRWP: expected one of the trained classes"),
         (
-            lambda: PartiallyLabelledSource(("Mine",), tuple(np.array(ABBREVIATIONS)[TRAINED])),
+            lambda: PartiallyLabelledSource(("Mine",), ("NSR", "PRWP")).check(TABLE),
+            "PRWP: expected one of the trained classes",
+        ),
+        (
+            lambda: PartiallyLabelledSource(("Mine",), tuple(np.array(ABBREVIATIONS)[TRAINED])).check(
+                CHALLENGE_CLASSES
+            ),
             "Mine: all classes are labelled",
         ),
     ],
@@ -200,10 +209,11 @@ def test_the_most_confident_disagreement_comes_first_and_only_masked_labels_disa
     labels[:, classes] = [[1, 0, 0], [1, 1, 0]]
     probabilities[:, classes] = [[0.02, 0.999, 0.95], [0.01, 0.99, 0.5]]
     masks, paths = label_masks(labels[:, TRAINED], probabilities[:, TRAINED]), ["JS1.hea", "JS2.hea"]
-    compared, places, disagreements = compare_labels(Path("data"), paths, labels, probabilities, masks, ())
+    recordings = LabelledRecordings(Path("data"), paths, np.array(["Chapman-Shaoxing"] * 2), labels)
+    compared, places, disagreements = compare_labels(recordings, probabilities, masks, ())
     columns = [disagreement.column for disagreement in disagreements]
     assert compared.all() and columns == classes[[1, 0, 0, 2]].tolist() and places.tolist() == [0, 1, 0, 0]
-    nothing = compare_labels(Path("data"), paths, labels, probabilities, np.ones((2, 22)), ())
+    nothing = compare_labels(recordings, probabilities, np.ones((2, 22)), ())
     assert nothing[2] == [] and len(nothing[1]) == 0
 
 
@@ -244,11 +254,11 @@ def test_a_source_counts_as_relabelled_only_where_a_network_could_be_trained():
 
 
 def test_a_source_that_is_not_relabelled_may_label_any_scored_class():
-    assert PartiallyLabelledSource(("Mine",), ("AF", "BBB"), relabel=False).columns.tolist() == [
+    assert PartiallyLabelledSource(("Mine",), ("AF", "BBB"), relabel=False).find_columns().tolist() == [
         column for column, name in enumerate(ABBREVIATIONS) if name not in ("AF", "BBB")
     ]
     for classes, relabel in ((("AF", "BBB"), True), (("AF", "STD"), False)):
         with pytest.raises(ValueError, match=f"{classes[1]}: expected one of the trained classes AF, AFL"):
-            PartiallyLabelledSource(("Mine",), classes, relabel)
+            PartiallyLabelledSource(("Mine",), classes, relabel).check(TABLE)
     with pytest.raises(ValueError, match="Mine: all classes are labelled"):
-        PartiallyLabelledSource(("Mine",), ABBREVIATIONS, relabel=False)
+        PartiallyLabelledSource(("Mine",), ABBREVIATIONS, relabel=False).check(TABLE)

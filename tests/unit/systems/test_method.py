@@ -12,15 +12,16 @@ import team_code
 from ecg.commands.holdout import predict_held_out, predict_members, predict_stores
 from ecg.commands.train import train
 from ecg.data.batches import DEFAULT_VIEW, REPEATED, ZEROS_IN_FRONT, View, Window
+from ecg.data.class_files import load_weights
 from ecg.data.headers import RecordError
-from ecg.data.labels import CLASS_INDEX, CPSC_LABELS, add_implied_labels, class_indices, expand
+from ecg.data.labels import CHALLENGE_CLASSES, CLASS_INDEX, CPSC_LABELS
 from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.records import read_record
 from ecg.data.resampling import DEFAULT_PREPROCESSING
 from ecg.data.wave_peaks import WavePeaks
 from ecg.evaluation.calibration import fit_calibration
 from ecg.evaluation.expected_credit import choose_classes
-from ecg.evaluation.metrics import challenge_score, load_weights
+from ecg.evaluation.metrics import challenge_score
 from ecg.evaluation.thresholds import evolve_thresholds, search_thresholds
 from ecg.models.bundle import Bundle, load_bundle, save_bundle
 from ecg.models.dcnet import DCNetSettings
@@ -28,7 +29,8 @@ from ecg.models.resnets import AttentionSettings, LeadWeightedSettings, LiSettin
 from ecg.reports.training_tables import member_threshold_table, training_tables
 from ecg.runtime.limits import TimeBudget
 from ecg.systems.decisions import ValidationScorer
-from ecg.systems.label_cleaning import CleaningSettings, PartiallyLabelledSource, label_masks, source_masks
+from ecg.systems.label_cleaning import CleaningSettings, PartiallyLabelledSource, source_masks
+from ecg.systems.label_comparison import label_masks
 from ecg.systems.method import apply_rules, drop_untrainable_gate, train_system
 from ecg.systems.plan import split_recordings, split_validation, stage_keys
 from ecg.systems.recipes import SYSTEMS, Gate, Settings
@@ -121,8 +123,8 @@ def train_fake(store, monkeypatch, tmp_path):
 
 
 def targets_of(settings, store):
-    reason = add_implied_labels(store.labels, settings.implies)
-    return np.hstack([reason, store.additional])[:, class_indices(settings.classes)]
+    reason = CHALLENGE_CLASSES.add_implied_labels(store.labels, settings.implies)
+    return np.hstack([reason, store.additional])[:, CHALLENGE_CLASSES.indices(settings.classes)]
 
 
 def test_the_stages_of_a_recipe_with_gate_peaks_and_source_masks(train_fake, store):
@@ -131,7 +133,9 @@ def test_the_stages_of_a_recipe_with_gate_peaks_and_source_masks(train_fake, sto
     targets, cpsc = targets_of(GATED, store), store.sources == "CPSC"
     bundle = targets[:, [GATED.classes.index(name) for name in ("LBBB", "RBBB", "BBB")]]
     assert (bundle[:, 2] == bundle.any(axis=1)).all() and not store.labels[bundle[:, 2], CLASS_INDEX["BBB"]].all()
-    masks = source_masks(targets, store.sources, class_indices(GATED.classes), GATED.cleaning.partially_labelled)
+    masks = source_masks(
+        targets, store.sources, CHALLENGE_CLASSES.indices(GATED.classes), GATED.cleaning.partially_labelled
+    )
     training, validation = split_validation(len(store), GATED, "split")
     places = [GATED.classes.index(name) for name in GATED.gate.classes]
     for title, stage in stages.items():
@@ -253,7 +257,7 @@ def test_each_recording_is_predicted_by_the_network_of_the_fold_that_held_it_out
         for fold, (_, validation) in enumerate(parts, 1):
             probabilities = random_probabilities(f"{count} leads, fold {fold} of 3", len(store), 24)
             np.testing.assert_array_equal(results.validated[count][validation], probabilities[validation])
-        wide = expand(results.validated[count], class_indices(FOLDED.classes))
+        wide = CHALLENGE_CLASSES.expand(results.validated[count], CHALLENGE_CLASSES.indices(FOLDED.classes))
         search = search_thresholds(store.labels, wide, load_weights()[1], 0, FOLDED.seed)
         np.testing.assert_array_equal(results.searches[count].thresholds, search.thresholds)
         assert search.thresholds.std() > 0
@@ -270,7 +274,7 @@ def test_of_exclusive_classes_recordings_with_exactly_one_are_used(train_fake, s
         assert (stage.output_activation, stage.network) == ("softmax", EXCLUSIVE.network)
         assert isinstance(stage.loss, CategoricalCrossEntropy) and stage.targets.shape == (len(store), 9)
         np.testing.assert_array_equal(stage.training, results.training)
-    columns = class_indices(EXCLUSIVE.classes)
+    columns = CHALLENGE_CLASSES.indices(EXCLUSIVE.classes)
     for count in (12, 2):
         answers = results.predictions(count)
         likeliest = columns[results.validated[count].argmax(axis=1)]
@@ -290,17 +294,17 @@ def test_any_system_can_decide_by_expected_credit_with_own_weights(train_fake, s
     settings = replace(system, decision="expected_credit", weights=tuple(map(tuple, weights.tolist())))
     trained, _, lines, scores = train_fake(settings)
     plain, _, _, _ = train_fake(system)
-    columns = class_indices(settings.classes)
+    columns = CHALLENGE_CLASSES.indices(settings.classes)
     for count in settings.lead_sets:
         results = trained.results
         np.testing.assert_array_equal(results.validated[count], plain.results.validated[count])
-        wide = expand(results.validated[count], columns)
+        wide = CHALLENGE_CLASSES.expand(results.validated[count], columns)
         known = wide > 0  # all but those of a class that the chosen group lacks
         labels = results.labels[results.validation]
         by_headers = store.labels[results.validation]
         assert results.calibrations[count] == fit_calibration(by_headers, wide, known)
         calibrated = np.where(known, results.calibrations[count].apply(wide), 0)
-        expected = add_implied_labels(choose_classes(calibrated, weights), settings.answer_pairs)
+        expected = CHALLENGE_CLASSES.add_implied_labels(choose_classes(calibrated, weights), settings.answer_pairs)
         expected[~expected.any(axis=1), CLASS_INDEX[settings.fallback or "NSR"]] |= settings.fallback is not None
         np.testing.assert_array_equal(results.predictions(count), expected)
         score = challenge_score(labels, expected, weights)
@@ -339,7 +343,7 @@ def test_the_default_can_have_a_gate_folds_and_masks_of_sources_too(train_fake, 
     first, second = stages["round 1, 12 leads"], stages["round 2, 3 leads, fold 2 of 2"]
     probabilities = random_probabilities("round 1, 12 leads", len(store), 22)
     reason = source_masks(
-        first.targets, store.sources, class_indices(settings.classes), settings.cleaning.partially_labelled
+        first.targets, store.sources, CHALLENGE_CLASSES.indices(settings.classes), settings.cleaning.partially_labelled
     )
     assert isinstance(first.loss, FocalLoss) and isinstance(second.loss, AsymmetricLoss)
     np.testing.assert_array_equal(first.masks, reason)
@@ -517,7 +521,7 @@ def test_networks_that_vote_decide_the_recordings_that_they_were_not_trained_on(
     results, splits = trained.results, split_recordings(store.labels, VOTING)
     assert list(stages) == [f"all lead sets, split {split} of 3" for split in (1, 2, 3)]
     assert [network.leads for network in trained.networks] == 3 * [*LEAD_SETS.values()]
-    columns = class_indices(VOTING.classes)
+    columns = CHALLENGE_CLASSES.indices(VOTING.classes)
     validation = np.unique(np.concatenate([part for _, part in splits]))
     np.testing.assert_array_equal(results.validation, validation)
     assert len(validation) < len(store) and (np.bincount(np.concatenate([part for _, part in splits])) > 1).any()
@@ -526,7 +530,7 @@ def test_networks_that_vote_decide_the_recordings_that_they_were_not_trained_on(
         expected = np.full((3, len(store), 26), np.nan, np.float32)
         for row, (title, (_, part)) in enumerate(zip(stages, splits, strict=True)):
             expected[row, part] = random_probabilities(f"{title} {leads}", len(store), 26)[part]
-            labels, probabilities = store.labels[part], expand(expected[row, part], columns)
+            labels, probabilities = store.labels[part], CHALLENGE_CLASSES.expand(expected[row, part], columns)
             seed = int(seeds(VOTING.seed, f"general/all/split{row + 1}/thresholds/{len(leads)}", 0, 1)[0])
             evolved = evolve_thresholds(labels, probabilities, load_weights()[1], seed)
             np.testing.assert_array_equal(thresholds[row], evolved)
@@ -546,13 +550,13 @@ def test_networks_of_a_voting_system_can_be_decided_by_expected_credit(train_fak
     trained, *_ = train_fake(replace(VOTING, decision="expected_credit", lead_sets=(12,)))
     results = trained.results
     assert results.votes == {}
-    calibrated = results.rule(12).calibrate(expand(results.validated[12], results.columns))
+    calibrated = results.rule(12).calibrate(CHALLENGE_CLASSES.expand(results.validated[12], results.columns))
     np.testing.assert_array_equal(results.predictions(12), choose_classes(calibrated, load_weights()[1]))
 
 
 def test_the_loss_of_a_voting_system_is_weighted_by_the_training_set_of_each_network(train_fake, store):
     _, stages, _, _ = train_fake(replace(VOTING, lead_sets=(2,)))
-    columns = class_indices(VOTING.classes)
+    columns = CHALLENGE_CLASSES.indices(VOTING.classes)
     for stage, (training, _) in zip(stages.values(), split_recordings(store.labels, VOTING), strict=True):
         positives = store.labels[training][:, columns].sum(axis=0)
         ratios = (len(training) - positives) / np.maximum(positives, 1)
@@ -584,8 +588,8 @@ def test_a_trained_voting_system_predicts_as_its_saved_models_do(store, tmp_path
         save_bundle(Bundle(leads, trained.ensemble(leads), rule, "voting"), tmp_path)
         bundle = load_bundle(tmp_path, leads)
         members = predict_members(bundle.ensemble.general, {DEFAULT_PREPROCESSING: store}, held_out, "checking")
-        expected = bundle.rule.decide(members.mean(axis=0), bundle.ensemble.general.columns, members)
-        np.testing.assert_allclose(predictions.probabilities, expand(members.mean(axis=0), trained.results.columns),
-                                   atol=1e-6)  # fmt: skip
+        expected = bundle.rule.decide(members.mean(axis=0), bundle.columns, members)
+        wide = CHALLENGE_CLASSES.expand(members.mean(axis=0), trained.results.columns)
+        np.testing.assert_allclose(predictions.probabilities, wide, atol=1e-6)
         np.testing.assert_array_equal(predictions.predictions, expected)
         assert predictions.costs.networks == 3 and predictions.costs.epochs == 3

@@ -359,8 +359,8 @@ def test_settings_that_mean_nothing_are_refused_at_once(wrong, message):
 
 
 def test_a_gate_predicts_scored_classes_alone():
-    with pytest.raises(ValueError, match="STD: not a scored class"):
-        Gate(classes=("AF", "STD"))
+    with pytest.raises(ValueError, match="gate: STD not among the classes of the system"):
+        replace(SYSTEMS["xie2022"], exclusive=False, gate=Gate(classes=("AF", "STD")))
 
 
 def test_the_strongest_system_is_the_default_with_other_parts():

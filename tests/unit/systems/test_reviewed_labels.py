@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ecg.data.corrections import LabelVotes
-from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, CPSC_LABELS, TRAINED, add_implied_labels, class_indices
+from ecg.data.labels import ABBREVIATIONS, CHALLENGE_CLASSES, CLASS_INDEX, CPSC_LABELS, TRAINED
 from ecg.data.resampling import DEFAULT_PREPROCESSING
 from ecg.data.reviews import ABSENT, PRESENT, UNDECIDED, UNSURE
 from ecg.runtime.cache import fingerprint
@@ -67,7 +67,7 @@ def test_reviewed_labels_survive_cleaning_and_unsure_ones_are_masked_in_each_sta
     np.testing.assert_array_equal(results.labels[decided], verdicts[decided] == PRESENT)
     np.testing.assert_array_equal(results.labels[unsure], store.labels[unsure])
     np.testing.assert_array_equal(results.store.labels[unsure], store.labels[unsure])
-    columns = class_indices(results.settings.classes)
+    columns = CHALLENGE_CLASSES.indices(results.settings.classes)
     masks = results.masks
     assert (masks[decided[:, columns]] == 1).all() and (masks[unsure[:, columns]] == 0).all()
     assert (masks[verdicts[:, columns] == UNDECIDED] == 0).any()
@@ -80,7 +80,7 @@ def test_reviewed_labels_survive_cleaning_and_unsure_ones_are_masked_in_each_sta
             decided[:, columns]])  # fmt: skip
     rule = RULES[1]
     weights = stages[rule.title].masks
-    assert (weights[unsure[np.ix_(stages[rule.title].records, rule.columns)]] == 0).all() and weights.any()
+    assert (weights[unsure[np.ix_(stages[rule.title].records, rule.find_columns())]] == 0).all() and weights.any()
     doubted = {(item.name, ABBREVIATIONS[item.column]) for item in results.disagreements}
     rows = zip(*np.nonzero(verdicts != UNDECIDED), strict=True)
     assert doubted and not doubted & {(str(store.names[row]), ABBREVIATIONS[column]) for row, column in rows}
@@ -100,7 +100,7 @@ def test_implied_labels_do_not_contradict_a_reviewer(store, train_fake):
     implies = (("TInv", "TAb"),)
     row = int(np.flatnonzero(store.sources != "CPSC")[0])
     votes = {(str(store.names[row]), "TInv"): LabelVotes(1), (str(store.names[row]), "TAb"): LabelVotes(0, 1)}
-    assert add_implied_labels(store.correct(votes).labels, implies)[row, CLASS_INDEX["TAb"]]
+    assert CHALLENGE_CLASSES.add_implied_labels(store.correct(votes).labels, implies)[row, CLASS_INDEX["TAb"]]
     results, _ = train_fake(store.correct(votes), implies=implies)
     assert results.labels[row, [CLASS_INDEX["TInv"], CLASS_INDEX["TAb"]]].tolist() == [True, False]
 
@@ -114,23 +114,25 @@ def test_a_reviewed_class_of_two_conflated_ones_keeps_both(reviewed):
     sources = np.array(["Ningbo"] * 3)
     after = rule.update_labels(before, sources, np.array([[0.1, 0.9]] * 3))
     kept = keep_reviewed_labels(rule, before, after, verdicts)
-    assert kept[:, rule.columns].tolist() == [[False, True], [True, False], [False, True]]
+    assert kept[:, rule.find_columns()].tolist() == [[False, True], [True, False], [False, True]]
 
 
 def test_a_reviewed_class_of_a_partially_labelled_source_says_nothing_of_its_others():
     rule = PartiallyLabelledSource()
     before, verdicts = np.zeros((2, 26), bool), np.full((2, 26), UNDECIDED, np.int8)
-    verdicts[0, rule.columns[0]] = ABSENT
-    after = rule.update_labels(before, np.array(["CPSC"] * 2), np.ones((2, len(rule.columns))))
+    verdicts[0, rule.find_columns()[0]] = ABSENT
+    after = rule.update_labels(before, np.array(["CPSC"] * 2), np.ones((2, len(rule.find_columns()))))
     kept = keep_reviewed_labels(rule, before, after, verdicts)
-    assert not kept[0, rule.columns[0]] and kept[:, rule.columns].sum() == 2 * len(rule.columns) - 1
+    assert (
+        not kept[0, rule.find_columns()[0]] and kept[:, rule.find_columns()].sum() == 2 * len(rule.find_columns()) - 1
+    )
 
 
 def test_one_unsure_class_of_two_conflated_ones_masks_their_target():
     rule, random = ConflatedClasses(), np.random.default_rng(0)
     labels, verdicts = np.zeros((60, 26), bool), np.full((60, 26), UNDECIDED, np.int8)
-    labels[np.arange(60), np.where(random.random(60) < 0.5, *rule.columns)] = True
-    verdicts[5, rule.columns[0]] = UNSURE
+    labels[np.arange(60), np.where(random.random(60) < 0.5, *rule.find_columns())] = True
+    verdicts[5, rule.find_columns()[0]] = UNSURE
     data = rule.training_data(labels, np.array(["Georgia"] * 60), rule.sources)
     masked = mask_unsure_labels(rule, data, verdicts)
     assert masked.weights.dtype == np.float32 and masked.weights[5] == 0
@@ -143,12 +145,12 @@ def test_a_correction_does_not_make_its_source_label_the_class(store, train_fake
     column = next(column for column in TRAINED if not store.labels[rows, column].any())
     corrected = store.correct({(str(store.names[rows[0]]), ABBREVIATIONS[column]): LabelVotes(1)})
     results, _ = train_fake(corrected, source_masks=True, cleaning=CleaningSettings((), (), masks=False))
-    masks = results.masks[:, class_indices(results.settings.classes) == column]
+    masks = results.masks[:, CHALLENGE_CLASSES.indices(results.settings.classes) == column]
     assert masks[rows[0]] == 1 and not masks[rows[1:]].any()
 
 
 def test_columns_of_additional_classes_keep_their_masks():
     verdicts = np.full((4, 26), ABSENT, np.int8)
-    columns = class_indices((*CPSC_LABELS, "STD", "STE"))
+    columns = CHALLENGE_CLASSES.indices((*CPSC_LABELS, "STD", "STE"))
     masks = keep_reviewed_masks(np.zeros((4, len(columns)), np.float32), verdicts, columns)
     assert (masks[:, :-2] == 1).all() and not masks[:, -2:].any()

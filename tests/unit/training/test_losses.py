@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from ecg.evaluation.metrics import load_weights, weighted_confusion
+from ecg.data.class_files import load_weights
+from ecg.evaluation.metrics import weighted_confusion
 from ecg.training.losses import (
     LOSSES,
     AsymmetricLoss,
