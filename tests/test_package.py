@@ -148,7 +148,7 @@ def test_a_wheel_holds_the_modules_tables_and_texts_alone(wheel):
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "ecg").rglob("*.py")}
     texts = {"ecg/reports/page.html", "ecg/reports/comparison_notes.txt"}
     texts |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "ecg/web/static").iterdir()}
-    tables = {f"ecg/data/{name}.csv" for name in ("ptb_xl", "scored", "statements", "unscored", "weights")}
+    tables = {f"ecg/data/{name}.csv" for name in ("ptb_xl", "scored", "sources", "statements", "unscored", "weights")}
     assert names == modules | texts | tables | {"ecg/py.typed"}
 
 

@@ -22,6 +22,7 @@ from ecg.data.loading import LoadedRecording, load_recording
 from ecg.data.patients import Patients, load_patients, record_names
 from ecg.data.preprocessing import COMPUTED, FLAT, GAIN_ZERO, INVALID_VALUE, NOT_FINITE, REJECTED, SPIKE
 from ecg.data.records import OTHER_FILE, OTHER_KEY, TRANSPOSED, UNREAD
+from ecg.data.source_tables import SourceTable
 from ecg.runtime.console import NAMED, abbreviated_list, format_table, group_reasons, wrap_line
 from ecg.runtime.executors import ALL_CORES, Executor
 from ecg.runtime.files import atomic_path, check_replaceable, write_csv
@@ -107,6 +108,7 @@ def audit(
     executor: Executor = ALL_CORES,
     groups: Path | str | None = None,
     classes: ClassTable = labels.CHALLENGE_CLASSES,
+    sources: SourceTable = labels.CHALLENGE_SOURCES,
 ) -> bool:
     """Read all recordings of a data folder as for training, and list their defects.
 
@@ -117,6 +119,7 @@ def audit(
         groups: Table of the patient of each recording (`ecg.data.patients`). Recordings that it does not list have the
             defect NO_PATIENT.
         classes: The classes that count as scored.
+        sources: The sources of records.
 
     Returns:
         Whether at least one recording is usable and all are, apart from discarded sources. Repaired recordings are
@@ -135,7 +138,7 @@ def audit(
     check_replaceable(folder, names[0], "|".join(map(re.escape, names)), "an audit")
     with atomic_path(folder) as temporary:
         temporary.mkdir(parents=True)  # before the work, which would be lost if nothing could be written
-        recordings = audit_recordings(data, paths, executor, classes)
+        recordings = audit_recordings(data, paths, executor, classes, sources)
         if patients is not None:
             recordings = [add_patient_defect(recording, patients) for recording in recordings]
         recordings += [AuditedRecording(path, "unknown", "no", ((UNLISTED, reason),)) for path, reason in excluded]
@@ -160,20 +163,28 @@ def audit_recordings(
     paths: Sequence[Path],
     executor: Executor = ALL_CORES,
     classes: ClassTable = labels.CHALLENGE_CLASSES,
+    sources: SourceTable = labels.CHALLENGE_SOURCES,
 ) -> list[AuditedRecording]:
     """Audit recordings, given the paths of their headers, alone and for duplicates.
 
     Processes return facts, not signals, so that memory hardly grows with the number of recordings.
     """
     executor.check_shared(files=paths[:1])
-    with closing(executor.map(partial(audit_recording, data, classes=classes), paths, "reading")) as recordings:
+    with closing(
+        executor.map(partial(audit_recording, data, classes=classes, sources=sources), paths, "reading")
+    ) as recordings:
         return _add_duplicates(list(recordings), classes)
 
 
-def audit_recording(data: Path, path: Path, classes: ClassTable = labels.CHALLENGE_CLASSES) -> AuditedRecording:
+def audit_recording(
+    data: Path,
+    path: Path,
+    classes: ClassTable = labels.CHALLENGE_CLASSES,
+    sources: SourceTable = labels.CHALLENGE_SOURCES,
+) -> AuditedRecording:
     """Audit one recording, given the data folder and the path of the header."""
-    loaded, source = load_recording(path, classes=classes), labels.source_of(path.stem)
-    header, discarded = loaded.header, source in labels.DISCARDED_SOURCES
+    loaded, source = load_recording(path, classes=classes, sources=sources), sources.find(path.stem)
+    header, discarded = loaded.header, source in sources.untrained
     defects: Defects = [(DISCARDED, f"source {source} is not trained on")] if discarded else []
     if header is None:
         defects.append((HEADER, str(loaded.reason)))

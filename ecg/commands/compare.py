@@ -21,7 +21,7 @@ from ecg.data.corrections import (
     describe_corrections,
     load_corrections,
 )
-from ecg.data.labels import CHALLENGE_CLASSES, DISCARDED_SOURCES, source_of
+from ecg.data.labels import CHALLENGE_CLASSES
 from ecg.data.patients import (
     Patients,
     add_folds,
@@ -110,7 +110,8 @@ def compare(
     patients = find_patients(groups, data, paths)
     folds = {} if groups else find_published_folds(data, paths)
     votes = load_corrections(corrections, names, protocol.class_table) if corrections else None
-    used = {name: source for name in names if (source := source_of(PurePosixPath(name).name)) not in DISCARDED_SOURCES}
+    origins = {name: protocol.sources.find(PurePosixPath(name).name) for name in names}
+    used = {name: source for name, source in origins.items() if source not in protocol.sources.untrained}
     numbers = None if patients is None else number_patients(used, patients)
     protocol.is_left_out(np.array([*used.values()]), numbers)  # raises early
     for folder in (report, report / COMPARISON_FOLDER):
@@ -145,7 +146,7 @@ def run_comparison(
     """Body of `compare`, run while the folder of stages is locked."""
     stages, runs = report / STAGES, [SystemRun(protocol.settings(system)) for system in protocol.systems]
     preparations = dict.fromkeys(preparation for run in runs for preparation in run.settings.preparations)
-    stores = build_stores(data, stages, list(preparations), executor, protocol.class_table)
+    stores = build_stores(data, stages, list(preparations), executor, protocol.class_table, protocol.sources)
     classes = dict.fromkeys(name for run in runs for name in run.settings.classes)
     check_trainable(data, list(stores.values())[-1], tuple(classes))
     digests = {preparation: store.digest for preparation, store in stores.items()}

@@ -17,7 +17,6 @@ import numpy as np
 
 from ecg.data.corrections import load_corrections
 from ecg.data.headers import RecordError, read_header
-from ecg.data.labels import DISCARDED_SOURCES, source_of
 from ecg.data.patients import load_patients, record_names
 from ecg.data.ptb_xl import DATABASE, find_database
 from ecg.data.records import require_records, resolve_case
@@ -129,7 +128,7 @@ def estimate(
     if settings.initial_model:
         check_initial_model(settings)  # the weights change no time
     headers = require_records(data)
-    paths = [path for path in headers if source_of(path.stem) not in DISCARDED_SOURCES]
+    paths = [path for path in headers if settings.sources.find(path.stem) not in settings.sources.untrained]
     if not paths:
         raise RecordError(f"{data}: no recordings of sources that are trained on")
     if groups:
@@ -249,7 +248,7 @@ def prepare_sample(
         for preparation in settings.preparations if len(indices) else ():
             target = store_folder(folder / f"stores of {name}", preparation)
             store = stores[preparation] = build_store(
-                folder / name, target, executor, preparation, settings.class_table
+                folder / name, target, executor, preparation, settings.class_table, settings.sources
             )
             if settings.peaks:
                 peaks[preparation] = load_wave_peaks(store, preparation.rate, target, executor)

@@ -327,6 +327,17 @@ def add_classes(parser: argparse.ArgumentParser, purpose: str) -> None:
                              f"equivalents (default: the 26 of the Challenge)")  # fmt: skip
 
 
+def add_sources(parser: argparse.ArgumentParser) -> None:
+    """Add the option for your own sources.
+
+    Args:
+        parser: Parser of a command.
+    """
+    parser.add_argument("--sources", type=parse_path, metavar="FILE.csv",
+                        help="your own sources: a table with the columns source, pattern, labelled, conflated and "
+                             "trained (default: the Challenge's; none with your own classes)")  # fmt: skip
+
+
 def add_weights(parser: argparse.ArgumentParser, purpose: str) -> None:
     """Add the option for your own weights.
 
@@ -363,6 +374,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     add_corrections_option(parser, "most reviewers' verdicts replace the headers' labels in training and scores; a "
                                    "label that they are unsure about is not trained on")  # fmt: skip
     add_classes(parser, "which are trained and scored instead of the Challenge's")
+    add_sources(parser)
     add_omission(parser)
     add_switches(
         parser, early_gains="correct the wrong gains that `audit` finds in headers of early 2020 (default: no)"

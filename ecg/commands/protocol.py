@@ -8,6 +8,7 @@ import numpy as np
 from ecg.data.class_tables import ClassTable, WeightTable
 from ecg.data.headers import RecordError
 from ecg.data.patients import count_patients
+from ecg.data.source_tables import SourceTable
 from ecg.data.store import Store
 from ecg.runtime.console import pluralise
 from ecg.runtime.limits import check_limits
@@ -22,8 +23,8 @@ class Protocol:
     """How systems are compared.
 
     Attributes:
-        systems: Settings of the systems, all for the same table of classes. The first is the one that the others are
-            compared with.
+        systems: Settings of the systems, all for the same tables of classes and sources. The first is the one that the
+            others are compared with.
         lead_sets: Lead sets, by their numbers of leads.
         folds: Number of folds of the recordings; each is held out once.
         leave_out: Source that is held out instead.
@@ -38,7 +39,7 @@ class Protocol:
 
     Raises:
         ValueError: A number is out of its range, no network has such a size, or the systems are for different tables
-            of classes.
+            of classes or sources.
     """
 
     systems: tuple[Settings, ...] = tuple(SYSTEMS.values())
@@ -59,8 +60,9 @@ class Protocol:
         check_limits(**{name: getattr(self, name) for name in names})
         if self.leave_out is not None and not self.leave_out.strip():
             raise ValueError("leave_out: expected the name of a source, received an empty one")
-        if any(system.class_table != self.class_table for system in self.systems):
-            raise ValueError("the systems are for different tables of classes")
+        tables = [(system.class_table, system.sources) for system in self.systems]
+        if any(table != tables[0] for table in tables):
+            raise ValueError("the systems are for different tables of classes or sources")
         adjusted = [self.settings(system) for system in self.systems]
         for name, size in self.sizes.items():
             if size not in [getattr(system.network, name, None) for system in adjusted]:
@@ -70,6 +72,11 @@ class Protocol:
     def class_table(self) -> ClassTable:
         """The classes of all systems."""
         return self.systems[0].class_table
+
+    @property
+    def sources(self) -> SourceTable:
+        """The sources of all systems."""
+        return self.systems[0].sources
 
     @property
     def sizes(self) -> dict[str, int]:

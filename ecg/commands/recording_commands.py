@@ -136,17 +136,20 @@ def add_audit_command(commands: Commands) -> None:
     options.add_executor_options(parser)
     options.add_groups(parser, "recordings that it does not list are a defect")
     options.add_classes(parser, "which count as scored")
+    options.add_sources(parser)
 
     def run(arguments: argparse.Namespace) -> None:
         from ecg.commands import audit
         from ecg.data.headers import RecordError
-        from ecg.data.labels import load_own_classes
+        from ecg.data.labels import CHALLENGE_CLASSES, default_sources, load_own_classes
+        from ecg.data.source_tables import read_source_table
 
         with reported(ValueError):
-            classes = load_own_classes(arguments.classes) if arguments.classes else None
+            classes = load_own_classes(arguments.classes) if arguments.classes else CHALLENGE_CLASSES
+            sources = read_source_table(arguments.sources) if arguments.sources else default_sources(classes)
         with reported(RecordError), options.chosen_executor(arguments) as executor:
-            usable = audit.audit(arguments.data, arguments.output, executor,
-                                 **without_none(groups=arguments.groups, classes=classes))  # fmt: skip
+            usable = audit.audit(arguments.data, arguments.output, executor, classes=classes, sources=sources,
+                                 **without_none(groups=arguments.groups))  # fmt: skip
         if not usable:
             raise SystemExit(1)
 

@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 import keras
 
 from ecg.commands import options
-from ecg.commands.settings import adds_labels, choose_class_table, training_settings
-from ecg.data.labels import CHALLENGE_CLASSES
+from ecg.commands.settings import adds_labels, choose_class_table, choose_sources, training_settings
+from ecg.data.labels import CHALLENGE_CLASSES, default_sources
 from ecg.reports.card_content import TrainingStart
 from ecg.runtime.cache import fingerprint
 from ecg.systems.recipes import CAI2021, RECIPES, Settings
@@ -18,6 +18,7 @@ from ecg.systems.recipes import CAI2021, RECIPES, Settings
 COMMAND = "python -m ecg train DATA MODEL"
 # Names that stand for files of the user, by the entries of the manifest.
 WEIGHTS_FILE, CLASSES_FILE, INITIAL_MODEL = "WEIGHTS.csv", "CLASSES.csv", "INITIAL_MODEL"
+SOURCES_FILE = "SOURCES.csv"
 FILES = {"weights": WEIGHTS_FILE, "initial_model": INITIAL_MODEL, "patients": "PATIENTS.csv", "corrections": "REVIEWS"}
 FILE_OPTIONS = {"patients": "groups", "corrections": "corrections"}  # options and arguments of `train`
 INDIFFERENT = ("keep_stages",)  # settings that do not change the result
@@ -51,20 +52,23 @@ def describe_start(settings: Settings, manifest: Mapping[str, Any]) -> TrainingS
     has_own_classes = settings.class_table != CHALLENGE_CLASSES
     if has_own_classes:
         facts[f"fingerprint of {CLASSES_FILE}"] = fingerprint(settings.class_table)
+    has_own_sources = settings.sources != default_sources(settings.class_table)
+    if has_own_sources:
+        facts[f"fingerprint of {SOURCES_FILE}"] = fingerprint(settings.sources)
     files = {FILE_OPTIONS[name]: file for name, file in given.items() if name in FILE_OPTIONS}
     words = find_options(settings)
     if words is None:
         return TrainingStart(write_python(settings, files), "python", facts)
     shown = {settings.initial_model: INITIAL_MODEL} if settings.initial_model else {}
     words = [shown.get(word, word) for word in words]
-    words += ["--classes", CLASSES_FILE] * has_own_classes
+    words += ["--classes", CLASSES_FILE] * has_own_classes + ["--sources", SOURCES_FILE] * has_own_sources
     words += ["--weights", WEIGHTS_FILE] * (settings.weights is not None)
     words += [word for option, file in files.items() for word in (f"--{option}", file)]
     return TrainingStart(" ".join([COMMAND, shlex.join(words)]).strip(), "sh", facts)
 
 
 def find_options(settings: Settings) -> list[str] | None:
-    """Return the options that give these settings, except own classes and weights.
+    """Return the options that give these settings, except files of the user.
 
     Returns:
         The words of the command line, or None if no options give the settings.
@@ -74,13 +78,13 @@ def find_options(settings: Settings) -> list[str] | None:
         return None
     words, usual = (
         [] if recipe is CAI2021 else ["--system", settings.system],
-        choose_class_table(recipe, settings.class_table),
+        choose_sources(choose_class_table(recipe, settings.class_table), recipe, settings.sources),
     )
     words += [word for option in _changed_options(settings, usual) for word in option]
     parser = QuietParser()
     options.add_settings(parser)
     try:
-        parsed = training_settings(parser.parse_args(words), settings.class_table)
+        parsed = training_settings(parser.parse_args(words), settings.class_table, settings.sources)
     except (ValueError, argparse.ArgumentTypeError):
         return None
     expected = replace(settings, weights=usual.weights, keep_stages=usual.keep_stages)
@@ -155,12 +159,17 @@ def write_python(settings: Settings, files: Mapping[str, str]) -> str:
     """
     usual = RECIPES.get(settings.system)
     reference = choose_class_table(usual or Settings(), settings.class_table)
-    start = "Settings()" if usual is None else f"RECIPES[{settings.system!r}]"
+    reference = choose_sources(reference, usual or Settings(), settings.sources)
+    start = recipe = "Settings()" if usual is None else f"RECIPES[{settings.system!r}]"
     changes, needed = [], {"ecg.commands.train": {"train"}, "ecg.systems.recipes": {start.rstrip("()").split("[")[0]}}
     own_classes = f"load_own_classes({CLASSES_FILE!r})" if settings.class_table != CHALLENGE_CLASSES else ""
     if own_classes:
         start = f"use_classes({start}, {own_classes})"
         needed |= {"ecg.systems.own_classes": {"use_classes"}, "ecg.data.labels": {"load_own_classes"}}
+    if settings.sources != default_sources(settings.class_table):
+        start = f"use_sources({start}, read_source_table({SOURCES_FILE!r}), {recipe})"
+        needed.setdefault("ecg.systems.own_classes", set()).add("use_sources")
+        needed["ecg.data.source_tables"] = {"read_source_table"}
     own_weights = f"load_own_weights({WEIGHTS_FILE!r}{', ' * bool(own_classes)}{own_classes})"
     shown = {"weights": own_weights, "initial_model": repr(INITIAL_MODEL)}
     for field in fields(settings):

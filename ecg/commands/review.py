@@ -18,10 +18,11 @@ from ecg.data.corrections import (
     match_corrections,
 )
 from ecg.data.headers import RecordError, read_header
-from ecg.data.labels import CHALLENGE_CLASSES, find_single_labels, source_of
+from ecg.data.labels import CHALLENGE_CLASSES, default_sources, find_single_labels
 from ecg.data.patients import record_names
 from ecg.data.preprocessing import correct_gains
 from ecg.data.records import read_raw_signal, record_name, require_records
+from ecg.data.source_tables import SourceTable
 from ecg.models.saved_classes import find_model_classes
 from ecg.reports.training_charts import draw_disagreements
 from ecg.reports.training_tables import disagreement_table
@@ -83,11 +84,23 @@ class ReviewPredictions(NamedTuple):
         ]
 
 
+class ReviewSources(NamedTuple):
+    """What a review knows of the sources of recordings.
+
+    Attributes:
+        table: The sources of records.
+        partially_labelled: Those that do not label all classes.
+    """
+
+    table: SourceTable
+    partially_labelled: Sequence[PartiallyLabelledSource]
+
+
 def review(
     model: Path,
     data: Path,
     output: Path,
-    sources: Sequence[PartiallyLabelledSource] | None = None,
+    sources: ReviewSources | None = None,
     figures: int = MAX_DRAWN,
     early_gains: bool = False,
     corrections: Path | None = None,
@@ -105,7 +118,7 @@ def review(
         data: Folder of the recordings.
         output: Folder for disagreements.csv, the most confident disagreement first, and for the drawn recordings. With
             corrections it has corrected_labels.csv, too. It replaces an earlier review.
-        sources: Sources that do not label all classes. None: CPSC, if the classes are those of the Challenge.
+        sources: What is known of the sources. None: what is known of the Challenge's, if the classes are its.
         figures: How many of the most confident disagreements are drawn.
         early_gains: Whether to correct the gains of early 2020, even if the model was trained without.
         corrections: Folder of reviews. Labels that most reviewers have decided on are not listed.
@@ -123,8 +136,8 @@ def review(
     unlisted: list[tuple[str, str]] = []
     paths = require_records(data, unlisted)
     classes = find_model_classes(model)
-    sources = known_sources(classes) if sources is None else sources
-    CleaningSettings((), partially_labelled=tuple(sources)).check(classes)
+    sources = sources or ReviewSources(default_sources(classes), known_sources(classes))
+    CleaningSettings((), tuple(sources.partially_labelled)).check(classes)
     votes = load_corrections(corrections, record_names(data, paths), classes) if corrections else {}
     check_replaceable(folder, TABLE, f"{re.escape(TABLE)}|{re.escape(CORRECTED)}|{FIGURE_NAME}", "a review")
     with atomic_path(folder) as temporary:
@@ -147,10 +160,10 @@ def review(
         masks = label_masks(labels[:, trained], predictions.probabilities[:, trained])
         masks[is_decided(verdicts[:, trained])] = 1
         predictions = predictions._replace(labels=labels)
-        origins = np.array([source_of(Path(path).stem) for path in predictions.paths])
+        origins = np.array([sources.table.find(Path(path).stem) for path in predictions.paths])
         recordings = LabelledRecordings(data, predictions.paths, origins, labels, classes)
-        compared, rows, disagreements = compare_labels(recordings, predictions.probabilities, masks, sources,
-                                                       predictions.covered)  # fmt: skip
+        rules, probabilities = sources.partially_labelled, predictions.probabilities
+        compared, rows, disagreements = compare_labels(recordings, probabilities, masks, rules, predictions.covered)
         header, *lines = disagreement_table(disagreements)
         write_csv(temporary / TABLE, [header, *((*line, f"{probability:.6g}") for *line, probability in lines)])
         first = rows[:figures]
@@ -163,9 +176,15 @@ def review(
     return len(disagreements)
 
 
-def known_sources(classes: ClassTable) -> tuple[PartiallyLabelledSource, ...]:
-    """Return the partially labelled sources that are known for a table of classes."""
-    return (PartiallyLabelledSource(),) if classes == CHALLENGE_CLASSES else ()
+def known_sources(classes: ClassTable, table: SourceTable | None = None) -> tuple[PartiallyLabelledSource, ...]:
+    """Return the partially labelled sources that are known for a table of classes.
+
+    Args:
+        classes: The classes.
+        table: The sources; None: those that are known for the classes.
+    """
+    sources = (default_sources(classes) if table is None else table).sources
+    return tuple(PartiallyLabelledSource((source.name,), source.labelled) for source in sources if source.labelled)
 
 
 def predict_records(

@@ -19,6 +19,7 @@ def add_review_command(commands: Commands) -> None:
     parser.add_argument("--output", type=options.parse_path, metavar="FOLDER", default=Path("review"),
                         help="folder for the list, as CSV, and the figures (default: ./review)")  # fmt: skip
     add_numbers(parser, figures="number of the most confident disagreements that are drawn (default: 20)")
+    options.add_sources(parser)
     options.add_omission(parser)
     options.add_corrections_option(parser, "labels that most reviewers have decided on are not listed")
     add_switches(parser, early_gains="correct wrong gains in headers of early 2020 (default: as the model was trained)")
@@ -27,11 +28,15 @@ def add_review_command(commands: Commands) -> None:
         start_keras()
         from ecg.commands import review, settings
         from ecg.data.headers import RecordError
+        from ecg.data.labels import default_sources
         from ecg.models.saved_classes import find_model_classes
 
         with reported(RecordError, ValueError):
-            known = [replace(rule, relabel=False) for rule in review.known_sources(find_model_classes(arguments.model))]
-            sources = settings.merge_labelled_classes(known, arguments.omission, relabel=False)
+            classes = find_model_classes(arguments.model)
+            table = settings.read_sources(arguments) or default_sources(classes)
+            known = [replace(rule, relabel=False) for rule in review.known_sources(classes, table)]
+            rules = settings.merge_labelled_classes(known, arguments.omission, relabel=False)
+            sources = review.ReviewSources(table, rules)
             given = without_none(figures=arguments.figures, early_gains=arguments.early_gains or None,
                                  corrections=arguments.corrections)  # fmt: skip
             review.review(arguments.model, arguments.data, arguments.output, sources, **given)

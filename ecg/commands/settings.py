@@ -8,6 +8,7 @@ from typing import Any
 from ecg.commands.options import SourceClasses, without_none
 from ecg.data.class_tables import ClassTable, WeightTable
 from ecg.data.labels import CHALLENGE_CLASSES, load_own_classes, load_own_weights
+from ecg.data.source_tables import SourceTable, read_source_table
 from ecg.models.decision import ARGMAX, HALVES, VOTE
 from ecg.systems.label_cleaning import (
     CleaningSettings,
@@ -15,7 +16,7 @@ from ecg.systems.label_cleaning import (
     PartiallyLabelledSource,
     check_trained_classes,
 )
-from ecg.systems.own_classes import use_classes
+from ecg.systems.own_classes import use_classes, use_sources
 from ecg.systems.recipes import (
     ABLATIONS,
     CAI2021,
@@ -60,18 +61,21 @@ def with_early_gains(settings: Settings) -> Settings:
     return replace(settings, views=tuple(views))
 
 
-def training_settings(arguments: argparse.Namespace, classes: ClassTable | None = None) -> Settings:
+def training_settings(
+    arguments: argparse.Namespace, classes: ClassTable | None = None, sources: SourceTable | None = None
+) -> Settings:
     """Return the settings of a system, changed by the options of `add_settings`.
 
     Args:
         arguments: The parsed options.
         classes: The classes; None: those of the option --classes.
+        sources: The sources; None: those of the option --sources.
 
     Raises:
         ValueError: The system is unknown, or an option does not apply to it.
     """
     recipe, classes = find_system(arguments.system), classes or read_classes(arguments)
-    settings = choose_class_table(recipe, classes)
+    settings = choose_sources(choose_class_table(recipe, classes), recipe, sources or read_sources(arguments))
     settings = with_early_gains(settings) if arguments.early_gains else settings
     check_options_apply(settings, arguments)
     check_omission_classes(arguments.omission, [settings])
@@ -155,6 +159,29 @@ def read_classes(arguments: argparse.Namespace) -> ClassTable:
 def choose_class_table(settings: Settings, classes: ClassTable) -> Settings:
     """Return a system for a table of classes; its own settings for its own table."""
     return settings if classes == settings.class_table else use_classes(settings, classes)
+
+
+def read_sources(arguments: argparse.Namespace) -> SourceTable | None:
+    """Read the sources of the option --sources; None without it.
+
+    Raises:
+        ValueError: The file cannot be read, or is no table of sources.
+    """
+    return read_source_table(arguments.sources) if arguments.sources else None
+
+
+def choose_sources(settings: Settings, recipe: Settings, sources: SourceTable | None) -> Settings:
+    """Return a system for a table of sources; its own settings for its own table.
+
+    Args:
+        settings: Settings of the system.
+        recipe: The system's own settings.
+        sources: The table; None: that of the settings.
+
+    Raises:
+        ValueError: See `use_sources`.
+    """
+    return settings if sources in (None, settings.sources) else use_sources(settings, sources, recipe)
 
 
 def find_class(option: str, text: str, classes: ClassTable) -> str:

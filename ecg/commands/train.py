@@ -57,7 +57,7 @@ OUTPUT_PATTERNS = ("*_leads.json", "*_leads*.weights.h5", MODEL_CARD, REPORT_FOL
 # Names in messages of those manifest entries that are too long to show.
 UNSHOWN = {"records": "other recordings", "recordings": "other recordings", "patients": "other groups of recordings",
            "published_folds": "other published folds", "weights": "other weights of the metric",
-           "corrections": "other corrections of labels",
+           "corrections": "other corrections of labels", "sources.sources": "other sources",
            **{f"class_table.{field.name}": "other classes" for field in fields(ClassTable)}}  # fmt: skip
 NOT_IN_FINGERPRINT = ("hours", "keep_stages")  # settings that may differ when a run is resumed
 
@@ -213,7 +213,8 @@ def prepare_stores(data: Path, model: Path, settings: Settings, manifest: dict[s
 
     The digests of the recordings are added to the manifest.
     """
-    stores = build_stores(data, model / STAGES, settings.preparations, executor, settings.class_table)
+    stores = build_stores(data, model / STAGES, settings.preparations, executor, settings.class_table,
+                          settings.sources)  # fmt: skip
     check_trainable(data, list(stores.values())[-1], settings.classes)
     manifest["recordings"] = [store.digest for store in stores.values()]
     raise_if_different(manifest_differences(model / MANIFEST, manifest), model)

@@ -104,7 +104,11 @@ def add_compare_command(commands: Commands) -> None:
 
         with reported(ValueError):
             recipes, classes = settings.find_systems(arguments.systems or SYSTEMS), settings.read_classes(arguments)
-            systems = tuple(settings.choose_class_table(recipe, classes) for recipe in recipes)
+            sources = settings.read_sources(arguments)
+            tables = [settings.choose_class_table(recipe, classes) for recipe in recipes]
+            systems = tuple(
+                settings.choose_sources(*pair, sources=sources) for pair in zip(tables, recipes, strict=True)
+            )
             settings.check_omission_classes(arguments.omission, systems)
             systems = tuple(
                 settings.set_labelled_classes(system, arguments.omission, settings.adds_labels(recipe))

@@ -4,7 +4,6 @@ Origin of the tables: the PhysioNet/CinC Challenge 2021 (dx_mapping_scored.csv, 
 weights.csv). Codes are SNOMED CT codes, as strings.
 """
 
-import re
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache
@@ -14,7 +13,8 @@ import numpy as np
 
 from ecg.data.class_files import WEIGHTS, load_class_weights, read_class_table, read_diagnoses
 from ecg.data.class_tables import UNDIAGNOSED, ClassTable, Diagnosis, WeightTable
-from ecg.data.ptb_xl import RECORD_NAME, STATEMENT, SUPERCLASS
+from ecg.data.ptb_xl import STATEMENT, SUPERCLASS
+from ecg.data.source_tables import SourceTable, read_source_table
 
 FOLDER = Path(__file__).parent  # of the tables
 # Additional classes: the Challenge does not score them, but some of the published systems predict them.
@@ -49,13 +49,12 @@ CODE_OF_TEXT = {
     **{"svpb": "63593006", "vpb": "17338001", "normal": "426783006", "i-avb": "270492004"},
 }
 
-# By the letters that a recording's name begins with.
-SOURCE_OF_PREFIX = {"A": "CPSC", "Q": "CPSC-Extra", "I": "INCART", "S": "PTB", "HR": "PTB-XL", "E": "Georgia"}
-CHAPMAN, NINGBO = "Chapman-Shaoxing", "Ningbo"
+CHALLENGE_SOURCES = read_source_table(FOLDER / "sources.csv")
 LAST_CHAPMAN = 10646  # Chapman-Shaoxing and Ningbo share the prefix JS and differ in the number
-DISCARDED_SOURCES = ("INCART", "PTB")
-CPSC_SCORED = ("AF", "IAVB", "LBBB", "NSR", "PAC", "RBBB")  # the scored classes that CPSC labels
-CPSC_LABELS = (*CPSC_SCORED, "PVC")  # CPSC also labels ventricular ectopic beats, which count as PVC
+DISCARDED_SOURCES = CHALLENGE_SOURCES.untrained
+LETTERS = SourceTable()  # the source of a record is the letters that its name begins with
+CPSC_LABELS = CHALLENGE_SOURCES.sources[0].labelled  # with PVC, which CPSC's ventricular ectopic beats count as
+CPSC_SCORED = tuple(name for name in CPSC_LABELS if name != "PVC")  # the scored classes that CPSC labels
 PROXY_SOURCE = "Georgia"  # its recordings are the most similar to the official test data
 
 
@@ -169,16 +168,20 @@ def select_diagnoses(codes: Iterable[str]) -> list[str]:
 
 
 def source_of(name: str) -> str:
-    """Return a recording's source database by its name, or the name's letters."""
-    if RECORD_NAME.fullmatch(name):
-        return SOURCE_OF_PREFIX["HR"]
-    letters, digits = re.match(r"([A-Za-z]*)(\d*)", name).groups()  # type: ignore[union-attr]
-    if letters == "JS" and digits:
-        return CHAPMAN if int(digits[:18]) <= LAST_CHAPMAN else NINGBO
-    return SOURCE_OF_PREFIX.get(letters, letters or "unknown")
+    """Return a recording's source among the Challenge's by its name, or its letters."""
+    return CHALLENGE_SOURCES.find(name)
 
 
 def find_source(text: str) -> str:
     """Return the Challenge's source of this name in any case, or the name as it is."""
-    known = {name.casefold(): name for name in (*SOURCE_OF_PREFIX.values(), CHAPMAN, NINGBO)}
-    return known.get(text.casefold(), text)
+    source = CHALLENGE_SOURCES.find_by_name(text)
+    return source.name if source else text
+
+
+def default_sources(classes: ClassTable) -> SourceTable:
+    """Return the sources that are known for a table of classes.
+
+    What is known of the Challenge's sources is about its classes. With others, records that are called alike are of no
+    known source.
+    """
+    return CHALLENGE_SOURCES if classes == CHALLENGE_CLASSES else LETTERS

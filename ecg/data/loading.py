@@ -13,6 +13,7 @@ from ecg.data.leads import LEADS, describe_missing_leads, lead_indices
 from ecg.data.preprocessing import PreparedSignal, Repair, crop_to_max_duration, encode_demographics, preprocess
 from ecg.data.records import SignalError, read_raw_signal
 from ecg.data.resampling import DEFAULT_PREPROCESSING, Preprocessing
+from ecg.data.source_tables import SourceTable
 from ecg.runtime.console import describe_error
 
 
@@ -60,18 +61,20 @@ def load_training_recording(
     path: Path,
     preparation: Preprocessing = DEFAULT_PREPROCESSING,
     classes: ClassTable = labels.CHALLENGE_CLASSES,
+    sources: SourceTable = labels.CHALLENGE_SOURCES,
 ) -> LoadedRecording:
-    """Read and preprocess a recording for training; discarded sources are excluded."""
-    source = labels.source_of(path.stem)
-    if source in labels.DISCARDED_SOURCES:
+    """Read and preprocess a recording for training; untrained sources are excluded."""
+    source = sources.find(path.stem)
+    if source in sources.untrained:
         return LoadedRecording(path, reason=f"source {source} is not trained on")
-    return load_recording(path, preparation, classes)
+    return load_recording(path, preparation, classes, sources)
 
 
 def load_recording(
     path: Path,
     preparation: Preprocessing = DEFAULT_PREPROCESSING,
     classes: ClassTable = labels.CHALLENGE_CLASSES,
+    sources: SourceTable = labels.CHALLENGE_SOURCES,
 ) -> LoadedRecording:
     """Read and preprocess the recording of a header; faults raise no error."""
     loaded = LoadedRecording(path)
@@ -81,7 +84,7 @@ def load_recording(
         integers, warnings = read_raw_signal(path, header)
     except (RecordError, OSError) as error:
         return loaded._replace(reason=describe_error(error))
-    loaded = prepare_recording(path, header, integers, preparation, classes=classes)
+    loaded = prepare_recording(path, header, integers, preparation, classes=classes, sources=sources)
     return loaded._replace(repairs=(*(Repair(warning, (), 1) for warning in warnings), *loaded.repairs))
 
 
@@ -92,6 +95,7 @@ def prepare_recording(
     preparation: Preprocessing = DEFAULT_PREPROCESSING,
     leads: Sequence[str] = LEADS,
     classes: ClassTable = labels.CHALLENGE_CLASSES,
+    sources: SourceTable = labels.CHALLENGE_SOURCES,
 ) -> LoadedRecording:
     """Preprocess a recording that has been read; faults raise no error.
 
@@ -102,6 +106,7 @@ def prepare_recording(
         preparation: How the signal is preprocessed.
         leads: Names of the leads that are needed, in the standard order. The others are 0.
         classes: The classes of its labels.
+        sources: The sources of records.
     """
     loaded = LoadedRecording(path, header, integers)
     try:
@@ -116,7 +121,7 @@ def prepare_recording(
     row = IndexRow(
         names=path.stem,
         paths=path.as_posix(),
-        sources=labels.source_of(path.stem),
+        sources=sources.find(path.stem),
         labels=classes.encode(header.codes),
         as_scored=classes.encode_as_scored(header.evaluator_codes),
         additional=classes.encode_additional(header.codes),

@@ -13,13 +13,14 @@ import numpy as np
 from ecg.data.class_tables import ClassTable, parse_class_table
 from ecg.data.corrections import Corrections, ReviewedLabels, correct_labels, match_corrections
 from ecg.data.headers import RecordError
-from ecg.data.labels import CHALLENGE_CLASSES, select_labels
+from ecg.data.labels import CHALLENGE_CLASSES, CHALLENGE_SOURCES, select_labels
 from ecg.data.loading import IndexRow, load_training_recording
 from ecg.data.preprocessing import Repair
 from ecg.data.records import require_records
 from ecg.data.resampling import DEFAULT_PREPROCESSING, FIR, Preprocessing
 from ecg.data.samples import MappedFiles, Samples
 from ecg.data.shards import ShardContext, build_shards, check_samples, decode_details, decode_repairs, delete_unused
+from ecg.data.source_tables import SourceTable
 from ecg.data.store_content import StoreContent, hash_recordings, join_shards
 from ecg.runtime.cache import DAMAGED, fingerprint
 from ecg.runtime.console import abbreviated_list, format_duration, wrap_line
@@ -144,6 +145,7 @@ def build_store(
     executor: Executor = ALL_CORES,
     preparation: Preprocessing = DEFAULT_PREPROCESSING,
     classes: ClassTable = CHALLENGE_CLASSES,
+    sources: SourceTable = CHALLENGE_SOURCES,
 ) -> Store:
     """Read, preprocess and store every recording of a data folder.
 
@@ -157,6 +159,7 @@ def build_store(
         executor: Reads and prepares the recordings.
         preparation: How the signals are preprocessed.
         classes: The classes of the labels.
+        sources: The sources of records.
 
     Raises:
         FileNotFoundError: The data folder holds no header.
@@ -164,8 +167,8 @@ def build_store(
     """
     excluded: list[tuple[str, str]] = []
     paths = require_records(data, excluded)
-    load = partial(load_training_recording, preparation=preparation, classes=classes)
-    content = StoreContent(load, paths, hash_recordings(data, paths), preparation, data, excluded, classes)
+    load = partial(load_training_recording, preparation=preparation, classes=classes, sources=sources)
+    content = StoreContent(load, paths, hash_recordings(data, paths), preparation, data, excluded, classes, sources)
     return write_store(content, folder, executor, "reading")
 
 
@@ -257,6 +260,7 @@ def build_stores(
     preparations: Sequence[Preprocessing],
     executor: Executor = ALL_CORES,
     classes: ClassTable = CHALLENGE_CLASSES,
+    sources: SourceTable = CHALLENGE_SOURCES,
 ) -> dict[Preprocessing, Store]:
     """Build or open a store for each preprocessing, all of the same data folder.
 
@@ -266,6 +270,7 @@ def build_stores(
         preparations: Ways of preprocessing.
         executor: Reads and prepares the recordings.
         classes: The classes of the labels.
+        sources: The sources of records.
 
     Returns:
         The stores by their preprocessing. They may exclude different recordings (see `intersect_stores`).
@@ -277,7 +282,7 @@ def build_stores(
     stores = {}
     for preparation in preparations:
         start = time.monotonic()
-        store = build_store(data, store_folder(folder, preparation), executor, preparation, classes)
+        store = build_store(data, store_folder(folder, preparation), executor, preparation, classes, sources)
         rate = "" if preparation == DEFAULT_PREPROCESSING else f" at {preparation.rate} Hz"
         LOGGER.info(f"{len(store):,} recordings stored{rate}, {len(store.excluded):,} excluded, "
                     f"{format_duration(time.monotonic() - start)}")  # fmt: skip

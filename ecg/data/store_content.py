@@ -12,12 +12,13 @@ import numpy as np
 
 from ecg.data.class_tables import ClassTable, write_class_table
 from ecg.data.headers import RecordError
-from ecg.data.labels import CHALLENGE_CLASSES
+from ecg.data.labels import CHALLENGE_CLASSES, CHALLENGE_SOURCES
 from ecg.data.loading import IndexRow, LoadedRecording
 from ecg.data.preprocessing import Repair
 from ecg.data.ptb_xl import describe_database
 from ecg.data.resampling import Preprocessing
 from ecg.data.shards import HASH, Shard, StoredAt, encode_details, short_hash
+from ecg.data.source_tables import SourceTable
 from ecg.runtime.cache import fingerprint, source_hash
 
 
@@ -33,6 +34,7 @@ class StoreContent:
         data: Folder that the names of records are relative to.
         excluded: Name and reason of what is excluded already.
         classes: The classes of the labels.
+        sources: The sources of records.
     """
 
     load: Callable[[Any], LoadedRecording]
@@ -42,11 +44,12 @@ class StoreContent:
     data: Path | str = ""
     excluded: Sequence[tuple[str, str]] = ()
     classes: ClassTable = CHALLENGE_CLASSES
+    sources: SourceTable = CHALLENGE_SOURCES
 
     @property
     def program(self) -> str:
-        """Hash of what makes a recording: source code, preprocessing and classes."""
-        return fingerprint(source_hash("data"), self.preparation, self.classes)
+        """Hash of what makes a recording: code, preprocessing, classes, sources."""
+        return fingerprint(source_hash("data"), self.preparation, self.classes, self.sources)
 
     @property
     def origin(self) -> str:

@@ -10,7 +10,8 @@ import numpy as np
 
 from ecg.data.class_tables import ClassTable
 from ecg.data.corrections import correction_table
-from ecg.data.labels import select_labels, source_of
+from ecg.data.labels import select_labels
+from ecg.data.source_tables import SourceTable
 from ecg.evaluation.calibration import calibration_error, reliability_table
 from ecg.evaluation.metrics import accuracy, challenge_score, f_measures, nan_mean, roc_and_pr_areas
 from ecg.evaluation.thresholds import HALF
@@ -74,7 +75,7 @@ def training_tables(results: Results) -> dict[str, Table]:
 def source_table(results: Results) -> Table:
     """Count the recordings of each source: found, excluded, and in each split."""
     store, rows = results.store, []
-    excluded = np.array([source_of(PurePosixPath(name).name) for name, _ in store.excluded], str)
+    excluded = np.array([results.settings.sources.find(PurePosixPath(name).name) for name, _ in store.excluded], str)
     for source in np.union1d(store.sources, excluded).tolist():
         used, out = int((store.sources == source).sum()), int((excluded == source).sum())
         splits = [int((store.sources[split] == source).sum()) for split in (results.training, results.validation)]
@@ -380,6 +381,8 @@ def flatten_settings(settings: object, prefix: str = "") -> dict[str, str]:
         for key, item in items.items():
             if isinstance(item, ClassTable):
                 flat[key] = f"{len(item)} classes with fingerprint {fingerprint(item)[:8]}"
+            elif isinstance(item, SourceTable):
+                flat[key] = f"{len(item.sources)} sources with fingerprint {fingerprint(item)[:8]}"
             elif is_dataclass(item):
                 flat |= {key: type(item).__name__} | flatten_settings(item, f"{key}.")
             elif isinstance(item, tuple):

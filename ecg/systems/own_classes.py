@@ -1,9 +1,11 @@
-"""Let a system predict the classes of a table instead of its own."""
+"""Let a system predict other classes, and know other sources, than its own."""
 
 from dataclasses import replace
 
 from ecg.data.class_tables import ClassTable
-from ecg.systems.label_cleaning import CleaningSettings
+from ecg.data.labels import default_sources
+from ecg.data.source_tables import SourceTable
+from ecg.systems.label_cleaning import CleaningSettings, ConflatedClasses, PartiallyLabelledSource
 from ecg.systems.recipes import Settings
 
 
@@ -25,6 +27,7 @@ def use_classes(settings: Settings, classes: ClassTable) -> Settings:
     return replace(
         settings,
         class_table=classes,
+        sources=default_sources(classes),
         classes=classes.trained_classes,
         implies=select_pairs(settings.implies),
         answer_pairs=select_pairs(settings.answer_pairs),
@@ -34,3 +37,39 @@ def use_classes(settings: Settings, classes: ClassTable) -> Settings:
         weights=None,
         proxy_least=None,
     )
+
+
+def use_sources(settings: Settings, sources: SourceTable, recipe: Settings) -> Settings:
+    """Return the settings of a system for other sources.
+
+    It relabels them as it relabels those of its recipe. With the Challenge's sources a system stays as it is.
+
+    Args:
+        settings: Settings of the system.
+        sources: The sources.
+        recipe: The system's own settings.
+
+    Raises:
+        ValueError: A source labels a class that the table of classes lacks.
+    """
+    classes, cleaning, gate = settings.class_table, recipe.cleaning, settings.gate
+    for source in sources.sources:
+        if unknown := [name for name in source.labelled if name not in classes.index]:
+            raise ValueError(f"{source.name}: labels {', '.join(unknown)}, expected some of "
+                             f"{', '.join(classes.abbreviations)}")  # fmt: skip
+    predicted = classes.select_scored(settings.classes)
+    labelled = {source.name: tuple(name for name in source.labelled if name in predicted)
+                for source in sources.sources if source.labelled}  # fmt: skip
+    relabels = any(rule.relabel for rule in cleaning.conflated_classes)
+    adds = any(rule.relabel for rule in cleaning.partially_labelled)
+    return replace(
+        settings,
+        sources=sources,
+        cleaning=CleaningSettings(
+            tuple(ConflatedClasses((source.name,), source.conflated, relabels)
+                  for source in sources.sources if source.conflated),
+            tuple(PartiallyLabelledSource((name,), names, adds) for name, names in labelled.items()),
+            settings.cleaning.masks,
+        ),
+        gate=gate and replace(gate, classes=labelled.get(gate.source, gate.classes)),
+    )  # fmt: skip

@@ -10,9 +10,10 @@ import numpy as np
 from ecg.data.augmentation import AUGMENTATIONS, MIXUP
 from ecg.data.batches import DEFAULT_VIEW, REPEATED, ZEROS_IN_FRONT, View, Window
 from ecg.data.class_tables import ClassTable, WeightTable
-from ecg.data.labels import ABBREVIATIONS, CHALLENGE_CLASSES, CPSC_SCORED, TRAINED_CLASSES
+from ecg.data.labels import ABBREVIATIONS, CHALLENGE_CLASSES, CHALLENGE_SOURCES, CPSC_SCORED, TRAINED_CLASSES
 from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.resampling import BUTTERWORTH, Preprocessing
+from ecg.data.source_tables import SourceTable
 from ecg.data.synthetic import SyntheticSettings
 from ecg.evaluation.calibration import Calibration
 from ecg.models.dcnet import DCNetSettings
@@ -101,6 +102,7 @@ class Settings:
         system: Name of the system.
         seed: Seed of the split, the weights, the order of recordings, dropout and bootstrap.
         class_table: All C classes that are scored, and A additional ones.
+        sources: The sources of records, by their names.
         classes: Abbreviations of the classes to predict.
         exclusive: Whether the classes exclude each other; then only recordings with exactly one of them are used.
         implies: Pairs of classes; the second is added wherever the first is labelled.
@@ -143,6 +145,7 @@ class Settings:
     system: str = "cai2021"
     seed: int = 2021
     class_table: ClassTable = CHALLENGE_CLASSES
+    sources: SourceTable = CHALLENGE_SOURCES
     classes: tuple[str, ...] = TRAINED_CLASSES
     exclusive: bool = False
     implies: tuple[tuple[str, str], ...] = ()

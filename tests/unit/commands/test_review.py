@@ -10,9 +10,18 @@ from helpers import capture_log, write_reviews
 from matplotlib.figure import Figure
 from result_helpers import make_bundle
 
-from ecg.commands.review import review
+from ecg.commands.review import ReviewSources, review
 from ecg.data.headers import RecordError
-from ecg.data.labels import ABBREVIATIONS, ADDITIONAL_CLASSES, CHALLENGE_CLASSES, CLASS_INDEX, DROPPED, SCORED, TRAINED
+from ecg.data.labels import (
+    ABBREVIATIONS,
+    ADDITIONAL_CLASSES,
+    CHALLENGE_CLASSES,
+    CHALLENGE_SOURCES,
+    CLASS_INDEX,
+    DROPPED,
+    SCORED,
+    TRAINED,
+)
 from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.records import read_record
 from ecg.models.bundle import Prediction, save_bundle
@@ -127,7 +136,7 @@ def test_an_absent_class_that_a_source_does_not_label_is_no_disagreement(model, 
         ((), set(names)),
         ((PartiallyLabelledSource(("X", "Georgia"), ("AF", "NSR")),), {"A0001"}),
     ):
-        review(model, tmp_path / "data", tmp_path / "out", omissions, figures=0)
+        review(model, tmp_path / "data", tmp_path / "out", ReviewSources(CHALLENGE_SOURCES, omissions), figures=0)
         assert {record for record, name, _ in read_rows(tmp_path / "out") if name == "SB"} == labelling
         remaining = sorted(row for row in read_rows(tmp_path / "out") if row[1] != "SB")
         assert remaining == sorted(
