@@ -12,7 +12,7 @@ NUMBERS = {  # options that take a number, by command, and which of the values b
     "train": {
         "--seed": "0", "--averaging": "0", "--hours": None, "--resamples": "0", "--folds": None, "--splits": None,
         "--jobs": None, "--width": None, "--depth": None, "--epochs": None, "--batch": None, "--leads": None,
-        "--pretrain": "0",
+        "--pretrain": "0", "--validation-fold": None,
     },
     "compare": {
         "--seed": "0", "--folds": None, "--hours": None, "--jobs": None, "--width": None, "--depth": None,
@@ -34,9 +34,11 @@ NUMBERS = {  # options that take a number, by command, and which of the values b
 }  # fmt: skip
 NUMBERS["estimate"] = NUMBERS["train"].copy()
 NUMBERS["train"]["--processes"] = None
-NAMES = {  # options that take names, and for each a good value in the wrong case and the same in the right one
+# Options that take names, and for each a good value in the wrong case and what is read. Names of classes keep their
+# case until the classes are known, which may be your own (tests/unit/commands/test_option_types.py).
+NAMES = {
     "train": {
-        "--system": ("LI2021", None), "--fallback": ("nsr", "NSR"), "--imply": ("tinv=TAB", ("TInv", "TAb")),
+        "--system": ("LI2021", None), "--fallback": ("nsr", "nsr"), "--imply": ("tinv=TAB", ("tinv", "TAB")),
         "--lumping": ("georgia=sb,nsr", ("Georgia", ("SB", "NSR"))),
         "--omission": ("cpsc=af,STd", ("CPSC", ("AF", "STD"))), "--precision": ("BFLOAT16", "bfloat16"),
         "--decision": ("Expected_Credit", "expected_credit"), "--weights": ("File.csv", Path("File.csv")),
@@ -52,20 +54,24 @@ NAMES = {  # options that take names, and for each a good value in the wrong cas
     "evaluate": {"--weights": ("File.csv", Path("File.csv")), "--corrections": ("Folder", Path("Folder"))},
     "review": {"--omission": ("cpsc=af,STd", ("CPSC", ("AF", "STD"))), "--output": ("Folder", Path("Folder")),
                "--corrections": ("Folder", Path("Folder"))},
-    "sample": {"--class": ("lad", "LAD")},
+    "sample": {"--class": ("lad", "lad")},
     "serve": {"--list": ("File.csv", Path("File.csv")), "--reviews": ("Folder", Path("Folder"))},
     "agreement": {
         **{option: ("Folder", Path("Folder")) for option in ("--data", "--output")},
         **{option: ("Folder", [Path("Folder")]) for option in ("--model", "--outputs")},
     },
     "plot": {"--model": ("Folder", Path("Folder")), "--output": ("Page.png", Path("Page.png")),
-             "--explain": ("pvc", "PVC"), "--method": ("Occlusion", "occlusion")},
+             "--explain": ("pvc", "pvc"), "--method": ("Occlusion", "occlusion")},
     "audit": {"--output": ("Folder", Path("Folder")), "--groups": ("File.csv", Path("File.csv"))},
     "convert": {"--output": ("Folder", Path("Folder"))},
     "export": {"--output": ("Model.onnx", Path("Model.onnx"))},
     "predict": {},
     "synthesize": {"--sources": ("georgia=2", ("Georgia", 2.0))},
 }  # fmt: skip
+TABLES = {"train": ("--classes", "--sources"), "compare": ("--classes", "--sources"), "evaluate": ("--classes",),
+          "review": ("--sources",), "agreement": ("--classes",), "audit": ("--classes", "--sources")}  # fmt: skip
+for command, options in TABLES.items():
+    NAMES[command] |= dict.fromkeys(options, ("File.csv", Path("File.csv")))
 NAMES["estimate"] = NAMES["train"]
 POSITIONALS = {
     "train": 2,

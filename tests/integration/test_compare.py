@@ -63,8 +63,10 @@ class FakeSystem:
         self.settings, self.predicted, self.seconds = system, [], {"general/2": 3.0, "general/II": 7.0}
         epochs = [SimpleNamespace(key=key) for key in self.seconds]
         ends = dict.fromkeys(self.seconds, TIME_LIMIT_REACHED)
-        self.results = SimpleNamespace(searches=searches, columns=self.columns, rule=lambda count: rule, epochs=epochs,
-                                       ends=ends, relabellings=[], settings=system)  # fmt: skip
+        self.results = SimpleNamespace(
+            searches=searches, columns=self.columns, rule=lambda count: rule, epochs=epochs, ends=ends,
+            relabellings=[], settings=system, classes=system.class_table,
+        )  # fmt: skip
 
     def ensemble(self, leads):
         return SimpleNamespace(leads=leads, system=self, parameters=len(leads), predict=lambda segments, person: None)
@@ -116,7 +118,7 @@ def trained(store, monkeypatch):
     monkeypatch.setattr(fold_job, "train_system", train_system)
     monkeypatch.setattr("ecg.commands.holdout.predict_stores", predict_fake)
     monkeypatch.setattr(
-        module, "build_stores", lambda data, folder, preparations, executor: dict.fromkeys(preparations, store)
+        module, "build_stores", lambda data, folder, preparations, executor, *_: dict.fromkeys(preparations, store)
     )
     monkeypatch.setattr(fold_job, "open_store", lambda folder: store)
     return trained
