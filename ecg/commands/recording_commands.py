@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ecg.commands import options
+from ecg.commands import option_types, options
 from ecg.commands.options import DATA, Commands, add_numbers, add_paths, add_switches, reported, without_none
 from ecg.data.leads import LEAD_SETS
 from ecg.runtime import console
@@ -47,11 +47,11 @@ def add_plot_command(commands: Commands) -> None:
     """Add the command that draws a recording."""
     parser = commands.add_parser("plot", help="draw a recording on ECG paper")
     add_paths(parser, record="path of the recording, with or without its extension .hea or .mat")
-    parser.add_argument("--model", type=options.parse_path, metavar="MODEL",
+    parser.add_argument("--model", type=option_types.parse_path, metavar="MODEL",
                         help="folder of a model whose probabilities are shown (default: none)")  # fmt: skip
-    parser.add_argument("--explain", type=options.parse_class, metavar="CLASS",
+    parser.add_argument("--explain", type=option_types.parse_class, metavar="CLASS",
                         help="class whose evidence is shaded, by --model (default: none)")  # fmt: skip
-    parser.add_argument("--method", type=options.parse_explanation, metavar="NAME",
+    parser.add_argument("--method", type=option_types.parse_explanation, metavar="NAME",
                         help="how --explain finds the evidence: integrated_gradients, smoothgrad or occlusion "
                              "(default: the first of these that is offered for the class)")  # fmt: skip
     add_numbers(parser, start="second at which the ten drawn seconds begin (default: 0)")
@@ -60,7 +60,7 @@ def add_plot_command(commands: Commands) -> None:
         peaks="mark the peaks of P, Q, R, S and T waves in lead II, found by NeuroKit2 (default: no)",
         early_gains="correct the wrong gains that `audit` finds in headers of early 2020 (default: as the model)",
     )
-    parser.add_argument("--output", type=options.parse_figure_path, metavar="FILE.png",
+    parser.add_argument("--output", type=option_types.parse_figure_path, metavar="FILE.png",
                         help="file of the figure, a PNG, PDF or SVG by its extension (default: NAME.png in the "
                              "current folder)")  # fmt: skip
 
@@ -131,7 +131,7 @@ def add_audit_command(commands: Commands) -> None:
     parser = commands.add_parser("audit", help="list what a folder holds and what is wrong in it, without training",
                                  epilog="The exit status is 0 if all recordings can be used, else 1.")  # fmt: skip
     add_paths(parser, data=DATA)
-    parser.add_argument("--output", type=options.parse_path, metavar="FOLDER", default=Path("audit"),
+    parser.add_argument("--output", type=option_types.parse_path, metavar="FOLDER", default=Path("audit"),
                         help="folder for the tables, as CSV (default: ./audit)")  # fmt: skip
     options.add_executor_options(parser)
     options.add_groups(parser, "recordings that it does not list are a defect")
@@ -163,9 +163,9 @@ def add_convert_command(commands: Commands) -> None:
         epilog="Needs the packages of `pip install 'reduced-lead-ecg[formats]'`. The exit status is 0 if all files "
                "have become records, else 1.",
     )  # fmt: skip
-    parser.add_argument("files", type=options.parse_path, metavar="FILES", nargs="+",
+    parser.add_argument("files", type=option_types.parse_path, metavar="FILES", nargs="+",
                         help="files, or folders with files in or below them")  # fmt: skip
-    parser.add_argument("--output", type=options.parse_path, metavar="FOLDER", required=True,
+    parser.add_argument("--output", type=option_types.parse_path, metavar="FOLDER", required=True,
                         help="folder for the records, conversion.csv and patients.csv (required)")  # fmt: skip
     options.add_executor_options(parser, jobs="number of processes that convert (default: one per core)")
     add_switches(parser, keep_identity="keep the names of files, and show messages that may quote them (default: no: "
@@ -187,9 +187,9 @@ def add_synthesize_command(commands: Commands) -> None:
     """Add the command that makes synthetic recordings."""
     parser = commands.add_parser("synthesize", help="make synthetic recordings in the Challenge's format")
     add_paths(parser, folder="folder for the recordings")
-    parser.add_argument("--records", type=options.number_parser("records"), metavar="N", required=True,
+    parser.add_argument("--records", type=option_types.number_parser("records"), metavar="N", required=True,
                         help="number of recordings (required)")  # fmt: skip
-    parser.add_argument("--leads", type=options.parse_lead_count, metavar="N", default=12,
+    parser.add_argument("--leads", type=option_types.parse_lead_count, metavar="N", default=12,
                         help="number of leads of each recording: 12, 6, 4, 3 or 2 (default: 12)")  # fmt: skip
     add_numbers(
         parser,
@@ -198,7 +198,7 @@ def add_synthesize_command(commands: Commands) -> None:
         wrong_labels="share of the labels that are wrong, from 0 to 1 (default: 0)",
     )
     options.add_executor_options(parser, jobs="number of processes (default: 1)")
-    parser.add_argument("--sources", type=options.parse_share, nargs="+", metavar="NAME[=SHARE]",
+    parser.add_argument("--sources", type=option_types.parse_share, nargs="+", metavar="NAME[=SHARE]",
                         help="source databases and their shares (default: those of the Challenge)")  # fmt: skip
     parser.add_argument("--cpsc-omits", action=argparse.BooleanOptionalAction, default=True,
                         help="label only seven classes in CPSC's recordings, as it does (default: yes)")  # fmt: skip

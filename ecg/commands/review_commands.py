@@ -7,7 +7,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from ecg.commands import options
+from ecg.commands import option_types, options
 from ecg.commands.options import DATA, PROGRAM, Commands, add_numbers, add_paths, add_switches, reported, without_none
 from ecg.runtime.keras_startup import start_keras
 
@@ -16,7 +16,7 @@ def add_review_command(commands: Commands) -> None:
     """Add the command that looks for wrong labels."""
     parser = commands.add_parser("review", help="list and draw the labels that a model contradicts with confidence")
     add_paths(parser, model="folder of a model", data=DATA)
-    parser.add_argument("--output", type=options.parse_path, metavar="FOLDER", default=Path("review"),
+    parser.add_argument("--output", type=option_types.parse_path, metavar="FOLDER", default=Path("review"),
                         help="folder for the list, as CSV, and the figures (default: ./review)")  # fmt: skip
     add_numbers(parser, figures="number of the most confident disagreements that are drawn (default: 20)")
     options.add_sources(parser)
@@ -51,7 +51,7 @@ def add_sample_command(commands: Commands) -> None:
                                  epilog="The list does not tell which errors are false positives. `serve --list LIST` "
                                         "shows it.")  # fmt: skip
     add_paths(parser, model="folder of a model", data=DATA, list="file for the list, a CSV file")
-    parser.add_argument("--class", type=options.parse_class, metavar="CLASS", required=True,
+    parser.add_argument("--class", type=option_types.parse_class, metavar="CLASS", required=True,
                         help="class whose errors are drawn, such as LAD (required)")  # fmt: skip
     add_numbers(
         parser,
@@ -79,15 +79,15 @@ def add_agreement_command(commands: Commands) -> None:
     parser = commands.add_parser("agreement", help="measure who agrees with whom: reviewers, labels, models",
                                  epilog="The report is agreement.html in the folder of --output.")  # fmt: skip
     add_paths(parser, reviews="folder of the reviews, with a CSV file for each reviewer")
-    parser.add_argument("--data", type=options.parse_path, metavar="DATA",
+    parser.add_argument("--data", type=option_types.parse_path, metavar="DATA",
                         help="folder of the recordings, whose labels are compared (default: none)")  # fmt: skip
-    parser.add_argument("--model", type=options.parse_path, metavar="MODEL", nargs="+", default=[],
+    parser.add_argument("--model", type=option_types.parse_path, metavar="MODEL", nargs="+", default=[],
                         help="folders of models that predict the reviewed recordings of --data (default: "
                              "none)")  # fmt: skip
-    parser.add_argument("--outputs", type=options.parse_path, metavar="OUTPUTS", nargs="+", default=[],
+    parser.add_argument("--outputs", type=option_types.parse_path, metavar="OUTPUTS", nargs="+", default=[],
                         help="folders of the output files of further models (default: none)")  # fmt: skip
     options.add_classes(parser, "which reviews and outputs have (default: those of the first model, if any)")
-    parser.add_argument("--output", type=options.parse_path, metavar="FOLDER", default=Path("agreement"),
+    parser.add_argument("--output", type=option_types.parse_path, metavar="FOLDER", default=Path("agreement"),
                         help="folder for the page and the tables, as CSV (default: ./agreement)")  # fmt: skip
     add_numbers(parser, seed="seed of the bootstrap resamples (default: 0)")
 
@@ -116,7 +116,7 @@ def add_serve_command(commands: Commands) -> None:
     add_paths(parser, model="folder of a model", data=DATA)
     parser.add_argument("--reviewer", metavar="NAME", default="",
                         help="name that the page proposes to a reviewer who logs in (default: none)")  # fmt: skip
-    parser.add_argument("--reviews", type=options.parse_path, metavar="FOLDER", default=Path("reviews"),
+    parser.add_argument("--reviews", type=option_types.parse_path, metavar="FOLDER", default=Path("reviews"),
                         help="folder of the reviews, a CSV file for each reviewer (default: ./reviews)")  # fmt: skip
     parser.add_argument(
         "--host",
@@ -127,7 +127,7 @@ def add_serve_command(commands: Commands) -> None:
     add_numbers(parser, port="port to listen at, 0 for any that is free (default: 8000)",
                 seed="seed of the order of recordings in blinded mode, and of the sample (default: 0)")  # fmt: skip
     chosen = parser.add_mutually_exclusive_group()
-    chosen.add_argument("--list", type=options.parse_path, metavar="FILE.csv",
+    chosen.add_argument("--list", type=option_types.parse_path, metavar="FILE.csv",
                         help="list of labels to review, such as that of `sample`: a table with the columns record and "
                              "class (default: all recordings)")  # fmt: skip
     chosen.add_argument("--sample", nargs=3, metavar=("CLASS", "FP", "FN"),
@@ -143,7 +143,7 @@ def add_serve_command(commands: Commands) -> None:
 
         names = ("model", "data", "reviews", "reviewer", "host", "port", "blinded", "seed", "no_token")
         with reported(ValueError):
-            sample = arguments.sample and options.parse_sample(arguments.sample)
+            sample = arguments.sample and option_types.parse_sample(arguments.sample)
             if sample:
                 name = settings.find_class("--sample", sample[0], find_model_classes(arguments.model))
                 sample = (name, *sample[1:])

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
-from ecg.commands.options import SourceClasses, without_none
+from ecg.commands.option_types import SourceClasses
+from ecg.commands.options import without_none
 from ecg.data.class_tables import ClassTable, WeightTable
 from ecg.data.labels import CHALLENGE_CLASSES, load_own_classes, load_own_weights
 from ecg.data.source_tables import SourceTable, read_source_table

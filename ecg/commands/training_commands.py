@@ -7,7 +7,7 @@ import argparse
 from contextlib import nullcontext
 from pathlib import Path
 
-from ecg.commands import options
+from ecg.commands import option_types, options
 from ecg.commands.options import DATA, PROGRAM, Commands, add_numbers, add_paths, reported, without_none
 from ecg.data.leads import LEAD_SETS
 from ecg.runtime import console
@@ -87,7 +87,7 @@ def add_compare_command(commands: Commands) -> None:
     options.add_training_options(parser)
     held_out = parser.add_mutually_exclusive_group()
     add_numbers(held_out, folds="number of folds of the recordings; each fold is held out once (default: 5)")
-    held_out.add_argument("--leave-out", type=options.parse_source, metavar="SOURCE",
+    held_out.add_argument("--leave-out", type=option_types.parse_source, metavar="SOURCE",
                           help="source to hold out instead of folds, such as georgia (default: none)")  # fmt: skip
     add_numbers(parser, hours="time limit in hours for all trainings; each system gets an equal share in each fold "
                               "(default: no limit)")  # fmt: skip
@@ -167,9 +167,9 @@ def add_export_command(commands: Commands) -> None:
                "it predicts synthetic recordings as Keras does.",
     )  # fmt: skip
     add_paths(parser, model="folder of a model")
-    parser.add_argument("--leads", type=options.parse_lead_count, metavar="N", default=12,
+    parser.add_argument("--leads", type=option_types.parse_lead_count, metavar="N", default=12,
                         help="number of leads of the model: 12, 6, 4, 3 or 2 (default: 12)")  # fmt: skip
-    parser.add_argument("--output", type=options.parse_path, metavar="FILE", default=Path("model.onnx"),
+    parser.add_argument("--output", type=option_types.parse_path, metavar="FILE", default=Path("model.onnx"),
                         help="the file, whose ending decides: .onnx or .tflite (default: ./model.onnx)")  # fmt: skip
 
     def run(arguments: argparse.Namespace) -> None:

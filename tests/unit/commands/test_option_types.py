@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from ecg.commands.options import (
+from ecg.commands.option_types import (
     number_parser,
     parse_class,
     parse_class_pair,
@@ -14,8 +14,8 @@ from ecg.commands.options import (
     parse_share,
     parse_source,
     parse_source_classes,
-    without_none,
 )
+from ecg.commands.options import without_none
 from ecg.commands.settings import find_class
 from ecg.data.labels import ABBREVIATIONS, CHALLENGE_CLASSES
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from ecg.commands import options
+from ecg.commands import option_types
 from ecg.commands.options import add_settings
 from ecg.commands.settings import (
     adds_labels,
@@ -98,8 +98,8 @@ def test_own_weights_are_read_from_a_file(tmp_path):
 
 
 def test_the_decisions_of_the_command_line_are_those_of_rules():
-    assert options.DECISIONS == DECISIONS
-    assert options.EXPLANATIONS == tuple(METHODS)
+    assert option_types.DECISIONS == DECISIONS
+    assert option_types.EXPLANATIONS == tuple(METHODS)
 
 
 def test_the_help_names_every_system():
