@@ -13,10 +13,11 @@ from result_helpers import make_bundle
 
 from ecg.__main__ import COMMANDS, main
 from ecg.commands.protocol import Protocol
+from ecg.commands.review import ReviewSources
 from ecg.data.batches import View
 from ecg.data.class_files import load_weights
 from ecg.data.headers import RecordError
-from ecg.data.labels import CLASS_INDEX, TRAINED_CLASSES
+from ecg.data.labels import CHALLENGE_CLASSES, CHALLENGE_SOURCES, CLASS_INDEX, TRAINED_CLASSES
 from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.records import read_record
 from ecg.data.resampling import Preprocessing
@@ -113,7 +114,8 @@ def test_commands_get_the_table_of_patients(called, command, monkeypatch):
     monkeypatch.setattr(f"ecg.commands.{called}", lambda *_, executor=None, **options: given.append(options) or True)
     main([*command, "--groups", "a/groups.csv"])
     main([*command])
-    assert given == [{"groups": Path("a/groups.csv")}, {}]
+    tables = {"classes": CHALLENGE_CLASSES, "sources": CHALLENGE_SOURCES} if command[0] == "audit" else {}
+    assert given == [{"groups": Path("a/groups.csv")} | tables, tables]
 
 
 @pytest.mark.parametrize(
@@ -484,9 +486,9 @@ def test_a_review_is_called_as_the_flags_say(reviewed):
         PartiallyLabelledSource(labelled=("AF", "SB"), relabel=False),
     )
     assert reviewed == [
-        (Path("model"), Path("data"), Path("review"), known, {}),
-        (Path("model"), Path("data"), Path("a/b"), known, {"figures": 0}),
-        (Path("model"), Path("data"), Path("review"), keywords, {}),
+        (Path("model"), Path("data"), Path("review"), ReviewSources(CHALLENGE_SOURCES, known), {}),
+        (Path("model"), Path("data"), Path("a/b"), ReviewSources(CHALLENGE_SOURCES, known), {"figures": 0}),
+        (Path("model"), Path("data"), Path("review"), ReviewSources(CHALLENGE_SOURCES, keywords), {}),
     ]
     with pytest.raises(SystemExit, match="2"):
         main(["review", "model", "data", "--figures", "-1"])
@@ -506,7 +508,8 @@ def audited(monkeypatch):
     """What the audit is called with, in its place; each finds all usable that is not in a folder called bad."""
     calls = []
     monkeypatch.setattr(
-        "ecg.commands.audit.audit", lambda *arguments: calls.append(arguments) or arguments[0].name != "bad"
+        "ecg.commands.audit.audit",
+        lambda *arguments, classes, sources: calls.append((*arguments, classes, sources)) or arguments[0].name != "bad",
     )
     return calls
 
@@ -518,9 +521,9 @@ def test_an_audit_gets_its_options_and_its_exit_status_is_whether_all_is_usable(
         main(["audit", "bad"])
     assert ended.value.code == 1
     assert audited == [
-        (Path("data"), Path("audit"), LocalExecutor()),
-        (Path("data"), Path("a/b"), LocalExecutor(3)),
-        (Path("bad"), Path("audit"), LocalExecutor()),
+        (Path("data"), Path("audit"), LocalExecutor(), CHALLENGE_CLASSES, CHALLENGE_SOURCES),
+        (Path("data"), Path("a/b"), LocalExecutor(3), CHALLENGE_CLASSES, CHALLENGE_SOURCES),
+        (Path("bad"), Path("audit"), LocalExecutor(), CHALLENGE_CLASSES, CHALLENGE_SOURCES),
     ]
     with pytest.raises(SystemExit, match="2"):
         main(["audit", "data", "--jobs", "0"])
