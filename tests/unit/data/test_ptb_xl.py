@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ecg.data.headers import HeaderError, RecordError, read_header, read_header_text
-from ecg.data.labels import ABBREVIATIONS, CHALLENGE_CLASSES, code_of, code_status, source_of
+from ecg.data.labels import ABBREVIATIONS, CHALLENGE_CLASSES, LETTERS, code_of, code_status, load_own_classes, source_of
 from ecg.data.patients import add_folds, add_patients, find_patients, find_published_folds
 from ecg.data.ptb_xl import load_meanings
 from ecg.data.records import find_records, read_record
@@ -15,7 +15,7 @@ from ecg.evaluation.outputs import find_files, load_labels
 from ecg.runtime.executors import ONE_PROCESS
 from tests.ptb_xl_files import COLUMNS, REAL_STATEMENTS, ROWS, record_path, write_ptb_xl, write_table
 
-REAL = Path("/work/shared/data/train")
+REAL = Path(__file__).parents[4] / "shared" / "data" / "train"
 SUPERCLASSES = {"NORM", "MI", "STTC", "CD", "HYP"}
 
 
@@ -107,6 +107,20 @@ def test_a_changed_table_changes_the_store(ptb_xl):
     second = build_store(ptb_xl, ptb_xl.parent / "store", ONE_PROCESS)
     assert first.labels[0, ABBREVIATIONS.index("NSR")] and not second.labels[0, ABBREVIATIONS.index("NSR")]
     assert second.labels[0, ABBREVIATIONS.index("AF")] and first.digest != second.digest
+
+
+def test_superclasses_are_classes_of_a_table_of_your_own(ptb_xl, tmp_path):
+    page = (Path(__file__).parents[3] / "docs" / "ptb-xl.md").read_text()
+    rows = page.partition("```text\n   abbreviation")[2].partition("```")[0]
+    table = tmp_path / "superclasses.csv"
+    table.write_text("abbreviation" + rows.replace("\n   ", "\n"))
+    classes = load_own_classes(table)
+    assert set(classes.abbreviations) == SUPERCLASSES
+    store = build_store(ptb_xl, tmp_path / "store", ONE_PROCESS, classes=classes, sources=LETTERS)
+    found = {name[-8:-3]: [classes.abbreviations[column] for column in np.flatnonzero(row)]
+             for name, row in zip(store.names.tolist(), store.labels, strict=True)}  # fmt: skip
+    assert found["00001"] == found["00108"] == ["NORM"] and found["00008"] == ["MI"] and found["00730"] == ["CD"]
+    assert found["00017"] == found["00018"] == [] and found["00999"] == ["HYP"]
 
 
 def test_outputs_are_scored_by_the_labels_of_the_table(ptb_xl, tmp_path):

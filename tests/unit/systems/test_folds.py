@@ -23,7 +23,7 @@ from ecg.systems.folds import (
 from ecg.systems.plan import split_recordings, split_validation
 from ecg.systems.recipes import Settings
 
-REAL = Path("/work/shared/data/train")
+REAL = Path(__file__).parents[4] / "shared" / "data" / "train"
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"{REAL} is missing")
 
 
