@@ -117,10 +117,12 @@ def test_superclasses_are_classes_of_a_table_of_your_own(ptb_xl, tmp_path):
     classes = load_own_classes(table)
     assert set(classes.abbreviations) == SUPERCLASSES
     store = build_store(ptb_xl, tmp_path / "store", ONE_PROCESS, classes=classes, sources=LETTERS)
-    found = {name[-8:-3]: [classes.abbreviations[column] for column in np.flatnonzero(row)]
+    present = {name[-8:-3]: [classes.abbreviations[column] for column in np.flatnonzero(row)]
              for name, row in zip(store.names.tolist(), store.labels, strict=True)}  # fmt: skip
-    assert found["00001"] == found["00108"] == ["NORM"] and found["00008"] == ["MI"] and found["00730"] == ["CD"]
-    assert found["00017"] == found["00018"] == [] and found["00999"] == ["HYP"]
+    assert (
+        present["00001"] == present["00108"] == ["NORM"] and present["00008"] == ["MI"] and present["00730"] == ["CD"]
+    )
+    assert present["00017"] == present["00018"] == [] and present["00999"] == ["HYP"]
 
 
 def test_outputs_are_scored_by_the_labels_of_the_table(ptb_xl, tmp_path):
