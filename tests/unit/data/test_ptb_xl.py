@@ -118,7 +118,7 @@ def test_superclasses_are_classes_of_a_table_of_your_own(ptb_xl, tmp_path):
     assert set(classes.abbreviations) == SUPERCLASSES
     store = build_store(ptb_xl, tmp_path / "store", ONE_PROCESS, classes=classes, sources=LETTERS)
     present = {name[-8:-3]: [classes.abbreviations[column] for column in np.flatnonzero(row)]
-             for name, row in zip(store.names.tolist(), store.labels, strict=True)}  # fmt: skip
+               for name, row in zip(store.names.tolist(), store.labels, strict=True)}  # fmt: skip
     assert (
         present["00001"] == present["00108"] == ["NORM"] and present["00008"] == ["MI"] and present["00730"] == ["CD"]
     )
