@@ -8,6 +8,7 @@ import numpy as np
 
 from ecg.data.class_tables import MAX_WEIGHT, ClassTable, Diagnosis, WeightTable
 from ecg.runtime.files import DELIMITERS, TableRow, read_table
+from ecg.runtime.tables import read_named_columns
 
 WEIGHTS = Path(__file__).with_name("weights.csv")  # of the Challenge
 MAX_CLASSES_BYTES = 2**20  # of a table of classes
@@ -39,24 +40,14 @@ def read_diagnoses(path: Path) -> list[tuple[int, Diagnosis]]:
     """Read the diagnoses of a table, with the numbers of their lines.
 
     Args:
-        path: CSV file, see `read_table`, with the columns `abbreviation` and `code`, in any order and case. The columns
-            `name` and `equivalents` may be missing, and further ones are ignored. '|' separates several codes.
+        path: CSV file, see `read_named_columns`, with the columns `abbreviation` and `code`. The columns `name` and
+            `equivalents` may be missing. '|' separates several codes.
 
     Raises:
         ValueError: The file cannot be read or has no such columns or no rows.
     """
-
-    def has_columns(cells: list[str]) -> bool:
-        names = [cell.casefold() for cell in cells]
-        optional = all(names.count(name) <= 1 for name in OPTIONAL_COLUMNS)
-        return optional and all(names.count(name) == 1 for name in COLUMNS)
-
-    expected = f"the columns {' and '.join(COLUMNS)}, each once"
-    header, *table = read_table(path, has_columns, expected, MAX_CLASSES_BYTES, ValueError)
-    columns = {name.casefold(): index for index, name in enumerate(header.cells)}
     diagnoses = []
-    for line, cells in table:
-        row = {name: cells[columns[name]] if name in columns else "" for name in (*COLUMNS, *OPTIONAL_COLUMNS)}
+    for line, row in read_named_columns(path, COLUMNS, OPTIONAL_COLUMNS, MAX_CLASSES_BYTES):
         codes = [code.strip() for cell in (row["code"], row["equivalents"]) for code in cell.split("|") if code.strip()]
         name = row["name"] or row["abbreviation"]
         diagnoses.append((line, Diagnosis(row["abbreviation"], tuple(dict.fromkeys(codes)), name)))

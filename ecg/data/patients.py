@@ -16,7 +16,7 @@ from ecg.data.records import HEADER, record_name
 from ecg.data.resampling import Preprocessing
 from ecg.data.store import Store
 from ecg.runtime.console import abbreviated_list, log_wrapped, pluralise
-from ecg.runtime.files import read_table
+from ecg.runtime.tables import read_named_columns
 
 LOGGER = logging.getLogger("ecg")
 
@@ -129,23 +129,16 @@ def _find_published_groups(paths: Sequence[Path], names: Sequence[str]) -> Itera
 
 
 def read_patient_rows(path: str | Path) -> list[PatientRow]:
-    """Read a table of patients, see `read_table`.
+    """Read a table of patients, see `read_named_columns`.
 
     The columns `record` and `patient` may be in any order and case, next to others.
 
     Raises:
         RecordError: See `load_patients`.
     """
-
-    def has_columns(cells: list[str]) -> bool:
-        return all([cell.casefold() for cell in cells].count(column) == 1 for column in COLUMNS)
-
-    expected = f"the columns {' and '.join(COLUMNS)}, each once"
-    header, *table = read_table(path, has_columns, expected, MOST_BYTES, RecordError)
-    columns = [[cell.casefold() for cell in header.cells].index(name) for name in COLUMNS]
     rows = []
-    for line, cells in table:
-        record, patient = (cells[column] for column in columns)
+    for line, cells in read_named_columns(path, COLUMNS, (), MOST_BYTES, RecordError):
+        record, patient = (cells[name] for name in COLUMNS)
         for name, value in zip(COLUMNS, (record, patient), strict=True):
             if not value:
                 raise RecordError(f"{path}, line {line}: no {name}")

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from ecg.runtime.files import read_table
+from ecg.runtime.tables import read_named_columns
 
 MAX_SOURCES_BYTES = 2**20
 COLUMNS = ("source", "pattern")  # of a table of sources
@@ -84,25 +84,14 @@ def read_source_table(path: str | Path) -> SourceTable:
     """Read a table of sources.
 
     Args:
-        path: CSV file, see `read_table`, with the columns `source` and `pattern`, in any order and case. The columns
-            `labelled` and `conflated` with abbreviations separated by '|', and `trained` with yes or no, may be
-            missing. Further ones are ignored.
+        path: CSV file, see `read_named_columns`, with the columns `source` and `pattern`. The columns `labelled` and
+            `conflated` with abbreviations separated by '|', and `trained` with yes or no, may be missing.
 
     Raises:
         ValueError: The file cannot be read, or is no table of sources. The message names the file and the line.
     """
-
-    def has_columns(cells: list[str]) -> bool:
-        names = [cell.casefold() for cell in cells]
-        optional = all(names.count(name) <= 1 for name in OPTIONAL_COLUMNS)
-        return optional and all(names.count(name) == 1 for name in COLUMNS)
-
-    expected = f"the columns {' and '.join(COLUMNS)}, each once"
-    header, *table = read_table(path, has_columns, expected, MAX_SOURCES_BYTES, ValueError)
-    columns = {name.casefold(): index for index, name in enumerate(header.cells)}
     sources = []
-    for line, cells in table:
-        row = {name: cells[columns[name]] if name in columns else "" for name in (*COLUMNS, *OPTIONAL_COLUMNS)}
+    for line, row in read_named_columns(path, COLUMNS, OPTIONAL_COLUMNS, MAX_SOURCES_BYTES):
         if row["trained"].casefold() not in IS_TRAINED:
             raise ValueError(f"{path}, line {line}: trained: expected yes or no, received {row['trained']!r}")
         labelled, conflated = (tuple(_split_names(row[name])) for name in ("labelled", "conflated"))
