@@ -14,6 +14,7 @@ from ecg.data.labels import TRAINED, TRAINED_CLASSES
 from ecg.data.leads import LEAD_SETS, LEADS, lead_indices
 from ecg.data.preprocessing import N_DEMOGRAPHICS
 from ecg.data.records import read_record
+from ecg.data.synthetic import SyntheticSettings, synthesize
 from ecg.models.dcnet import DCNetSettings
 from ecg.models.ensemble import Ensemble, Group, Member, serves_all_lead_sets, uses_demographics
 from ecg.models.resnets import AttentionSettings, LeadWeightedSettings, LiSettings, NetworkSettings, RhythmSettings
@@ -81,6 +82,13 @@ def with_member(bundle, **changes):
     """The bundle with one network, changed so."""
     (member,) = bundle.ensemble.general.members
     return replace(bundle, ensemble=Ensemble(Group(TRAINED_CLASSES, (replace(member, **changes),))))
+
+
+def write_examples(folder, seed, seconds):
+    """Write recordings without faults of 10 s and of another length; return the paths of their headers."""
+    synthesize(folder, 1, seed, SyntheticSettings(clean=True, realistic=True))
+    (header,) = folder.glob("*.hea")
+    return header, write_longer(header, seconds, folder / "longer")
 
 
 def write_longer(header_path, seconds, path):

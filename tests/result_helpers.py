@@ -3,18 +3,20 @@
 from dataclasses import replace
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from helpers import WEIGHTS
 
 from ecg.data.corrections import LabelVotes
 from ecg.data.labels import CHALLENGE_CLASSES, CLASS_INDEX, TRAINED, TRAINED_CLASSES
+from ecg.data.leads import LEAD_SETS
 from ecg.data.preprocessing import Repair, encode_demographics
 from ecg.data.samples import Samples
 from ecg.data.store import Store
 from ecg.evaluation.calibration import Calibration, fit_calibration
 from ecg.evaluation.thresholds import search_thresholds
-from ecg.models.bundle import Bundle
+from ecg.models.bundle import Bundle, save_bundle
 from ecg.models.decision import Rule
 from ecg.models.ensemble import Ensemble, Group, Member
 from ecg.reports.training_tables import training_tables
@@ -40,6 +42,14 @@ def make_bundle(leads, settings, thresholds, network, fallback=None):
     ensemble = Ensemble(Group(TRAINED_CLASSES, (Member(tuple(leads), settings, network),)))
     calibration = Calibration(0.9, tuple(np.linspace(-1, 1, 26).tolist()))
     return Bundle(tuple(leads), ensemble, Rule(thresholds, fallback=fallback, calibration=calibration))
+
+
+def save_untrained_models(folder, settings):
+    """Save models of random weights for 12 and 2 leads."""
+    for count in (12, 2):
+        keras.utils.set_random_seed(count)
+        network = settings.build(count, None, len(TRAINED))
+        save_bundle(make_bundle(LEAD_SETS[count], settings, np.full(26, 0.5), network), folder)
 
 
 class WindowNetwork:

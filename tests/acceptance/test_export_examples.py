@@ -17,12 +17,12 @@ from export_helpers import (
     make_exported_bundle,
     make_member,
     run_example,
+    write_examples,
     write_longer,
 )
 
 from ecg.data.labels import TRAINED_CLASSES
 from ecg.data.leads import LEAD_SETS
-from ecg.data.synthetic import SyntheticSettings, synthesize
 from ecg.evaluation.calibration import Calibration
 from ecg.models.decision import EXPECTED_CREDIT
 from ecg.models.ensemble import Ensemble, Group
@@ -38,10 +38,7 @@ NOT_CODE = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, to
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
     """Recordings without faults of 10 and of 23.4 s, as the paths of their headers."""
-    folder = tmp_path_factory.mktemp("records")
-    synthesize(folder, 1, 3, SyntheticSettings(clean=True, realistic=True))
-    (header,) = folder.glob("*.hea")
-    return header, write_longer(header, 23.4, folder / "longer")
+    return write_examples(tmp_path_factory.mktemp("records"), 3, 23.4)
 
 
 @pytest.fixture(scope="module")

@@ -1,19 +1,17 @@
 from dataclasses import replace
 
-import keras
 import numpy as np
 import pytest
 import scipy.io
 from helpers import capture_log, read_millivolts
-from result_helpers import make_bundle
+from result_helpers import save_untrained_models
 
 from ecg import Recording, embed, load, predict
 from ecg.data.headers import RecordError
-from ecg.data.labels import TRAINED
 from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.preprocessing import NOT_FINITE
 from ecg.data.records import TRANSPOSED, SignalError, read_record
-from ecg.models.bundle import load_bundle, save_bundle
+from ecg.models.bundle import load_bundle
 from ecg.models.config import ModelError
 
 HIDDEN = 8  # units of the layer before the last
@@ -23,10 +21,7 @@ HIDDEN = 8  # units of the layer before the last
 def folder(small_network, tmp_path_factory):
     """A model folder with untrained networks for 12 and 2 leads."""
     folder = tmp_path_factory.mktemp("model")
-    for count in (12, 2):
-        keras.utils.set_random_seed(count)
-        network = small_network.build(count, None, len(TRAINED))
-        save_bundle(make_bundle(LEAD_SETS[count], small_network, np.full(26, 0.5), network), folder)
+    save_untrained_models(folder, small_network)
     return folder
 
 

@@ -4,17 +4,12 @@ import doctest
 import re
 from pathlib import Path
 
-import keras
-import numpy as np
 import pytest
-from result_helpers import make_bundle
+from result_helpers import save_untrained_models
 
 import ecg.api
 import ecg.classifier
-from ecg.data.labels import TRAINED
-from ecg.data.leads import LEAD_SETS
 from ecg.data.synthetic import SyntheticSettings, synthesize
-from ecg.models.bundle import save_bundle
 
 PAGE = Path(__file__).parents[2] / "docs" / "python.md"
 FENCE = re.compile(r"^```.*$", re.MULTILINE)  # would end no output
@@ -35,10 +30,7 @@ EXAMPLES = collect_examples()
 def workspace(small_network, tmp_path_factory):
     """A folder with untrained models for 12 and 2 leads, and 24 recordings without defects."""
     folder = tmp_path_factory.mktemp("workspace")
-    for count in (12, 2):
-        keras.utils.set_random_seed(count)
-        network = small_network.build(count, None, len(TRAINED))
-        save_bundle(make_bundle(LEAD_SETS[count], small_network, np.full(26, 0.5), network), folder / "model")
+    save_untrained_models(folder / "model", small_network)
     synthesize(folder / "data", 24, seed=5, settings=SyntheticSettings(clean=True))
     return folder
 

@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import wfdb
-from export_helpers import EXAMPLES, SHALLOW, check_prediction, make_exported_bundle, write_longer
+from export_helpers import EXAMPLES, SHALLOW, check_prediction, make_exported_bundle, write_examples
 
 from ecg.data.leads import LEADS
-from ecg.data.synthetic import SyntheticSettings, synthesize
 from ecg.models.export import export_bundle
 from ecg.models.export_contract import describe_contract
 from ecg.models.onnx_export import ONNX_PACKAGES
@@ -63,10 +62,7 @@ window.predictAll = () => predictAll(async (name) => new Uint8Array(await (await
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
     """Recordings without faults of 10 and of 17.3 s, as the paths of their headers."""
-    folder = tmp_path_factory.mktemp("records")
-    synthesize(folder, 1, 4, SyntheticSettings(clean=True, realistic=True))
-    (header,) = folder.glob("*.hea")
-    return header, write_longer(header, 17.3, folder / "longer")
+    return write_examples(tmp_path_factory.mktemp("records"), 4, 17.3)
 
 
 @pytest.fixture(scope="module")
