@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from ecg.data.ptb_xl import load_meanings
+
 COLUMNS = ("ecg_id", "patient_id", "age", "sex", "height", "weight", "report", "scp_codes", "heart_axis",
            "infarction_stadium1", "validated_by_human", "static_noise", "strat_fold", "filename_lr",
            "filename_hr")  # fmt: skip
@@ -57,10 +59,20 @@ def write_ptb_xl(folder, numbers=None, seconds=10, seed=0):
             lines += [f"{path.stem}.dat 16 1000.0(0)/mV 16 0 {first} {total} 0 {lead}"
                       for first, total, lead in zip(samples[0], sums, LEAD_NAMES, strict=True)]  # fmt: skip
             path.write_text("\n".join(lines) + "\n")
-    (folder / "scp_statements.csv").write_text(",description,diagnostic,form,rhythm,diagnostic_class\n")
+    write_statements(folder)
     (folder / "RECORDS").write_text("records100/00000/00001_lr\n")
     write_table(folder)
     return folder
+
+
+def write_statements(folder):
+    """The table of the statements, of which diagnostic ones have a superclass."""
+    lines = [",description,diagnostic,form,rhythm,diagnostic_class"]
+    for name, meaning in load_meanings().items():
+        if not name.startswith("axis "):
+            is_diagnostic = "1.0" if meaning.superclass else ""
+            lines.append(f"{name},,{is_diagnostic},,,{meaning.superclass}")
+    (folder / "scp_statements.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 # Statements and axis of recordings by the published table (version 1.0.1). The Challenge has them as HR00001 and so on.
