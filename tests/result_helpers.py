@@ -44,6 +44,14 @@ def make_bundle(leads, settings, thresholds, network, fallback=None):
     return Bundle(tuple(leads), ensemble, Rule(thresholds, fallback=fallback, calibration=calibration))
 
 
+def make_own_bundle(leads, settings, classes, seed=1):
+    """A bundle of one network of random weights for a table of classes."""
+    keras.utils.set_random_seed(seed)
+    network = settings.build(len(leads), None, len(classes))
+    ensemble = Ensemble(Group(classes.abbreviations, (Member(tuple(leads), settings, network),)))
+    return Bundle(tuple(leads), ensemble, Rule(np.full(len(classes), 0.5), classes=classes))
+
+
 def save_untrained_models(folder, settings):
     """Save models of random weights for 12 and 2 leads."""
     for count in (12, 2):

@@ -98,8 +98,10 @@ def test_the_public_names_are_those_that_can_be_imported():
 
 
 def test_the_server_itself_loads_no_keras():
-    modules = "ecg.commands.serve, ecg.web.app, ecg.web.predictor"
-    code = f"import {modules}, sys; print([m for m in ('keras', 'tensorflow', 'matplotlib') if m in sys.modules])"
+    modules = "ecg.commands.serve, ecg.web.app, ecg.web.predictor, ecg.__main__"
+    code = f"import {modules}, sys; ecg.commands.serve.serve = lambda settings: None; "
+    code += "ecg.__main__.main(['serve', 'model', 'data', '--sample', 'LAD', '1', '1']); "
+    code += "print([m for m in ('keras', 'tensorflow', 'matplotlib') if m in sys.modules])"
     printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert printed.stdout.strip() == "[]"
 

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ecg.commands.review import known_sources, predict_records
+from ecg.commands.review import predict_records
 from ecg.data.class_tables import ClassTable
 from ecg.data.headers import RecordError, read_header
-from ecg.data.labels import CHALLENGE_CLASSES, source_of
+from ecg.data.labels import CHALLENGE_CLASSES
 from ecg.data.patients import record_names
 from ecg.data.records import record_name, require_records
 from ecg.data.reviewers import LABELS, reviewer_key
 from ecg.data.reviews import UNDECIDED, Review, read_reviews
+from ecg.data.source_tables import SourceTable
 from ecg.evaluation.agreement import AgreementStudy, build_study, encode_verdicts
 from ecg.evaluation.bootstrap import RESAMPLES
 from ecg.evaluation.outputs import load_outputs
@@ -29,7 +30,7 @@ from ecg.reports.agreement_report import (
 )
 from ecg.runtime.console import abbreviated_list, log_wrapped, pluralise
 from ecg.runtime.files import check_replaceable, check_writable
-from ecg.systems.label_comparison import labelled_mask
+from ecg.systems.label_comparison import ReviewSources, labelled_mask, make_review_sources
 from ecg.systems.training_overlap import describe_overlap, read_training_content
 
 LOGGER = logging.getLogger("ecg")
@@ -46,25 +47,31 @@ class AgreementSources:
         models: Folders of models, which predict the reviewed recordings of `data`.
         outputs: Folders of output files of further models.
         given_classes: The classes; None: those of the first model, or of the Challenge.
+        source_table: The sources of the recordings; None: those that are known for the classes.
 
     Raises:
-        ValueError: There is a model without recordings, a folder is given twice, or a model has other classes.
+        ValueError: There is a model or a table of sources without recordings, a folder is given twice, a model has
+            other classes, or a source labels a class that is not compared.
     """
 
     data: Path | None = None
     models: tuple[Path, ...] = ()
     outputs: tuple[Path, ...] = ()
     given_classes: ClassTable | None = None
+    source_table: SourceTable | None = None
 
     def __post_init__(self) -> None:
         if self.models and not self.data:
             raise ValueError("a model needs the recordings that it is to predict: --data DATA")
+        if self.source_table is not None and not self.data:
+            raise ValueError("a table of sources needs the recordings whose labels are compared: --data DATA")
         folders = [folder.resolve() for folder in (*self.models, *self.outputs)]
         if repeated := [folder for folder in folders if folders.count(folder) > 1]:
             raise ValueError(f"{repeated[0]}: expected each model once")
         for model in self.models:
             if find_model_classes(model).scored != self.classes.scored:
                 raise ValueError(f"{model}: predicts other classes than {', '.join(self.classes.abbreviations)}")
+        _ = self.review_sources  # raises now instead of after the predictions
 
     @cached_property
     def classes(self) -> ClassTable:
@@ -72,6 +79,11 @@ class AgreementSources:
         if self.given_classes is not None:
             return self.given_classes
         return find_model_classes(self.models[0]) if self.models else CHALLENGE_CLASSES
+
+    @cached_property
+    def review_sources(self) -> ReviewSources:
+        """What is known of the sources of the recordings."""
+        return make_review_sources(self.classes, self.source_table)
 
 
 def agreement(reviews: Path, output: Path, sources: AgreementSources | None = None, seed: int = 0) -> AgreementStudy:
@@ -160,7 +172,7 @@ def load_raters(
     predictions |= {
         folders[outputs]: read_predictions([*chosen], outputs, sources.classes) for outputs in sources.outputs
     }
-    return [*chosen], read_labels(chosen, sources.classes), predictions
+    return [*chosen], read_labels(chosen, sources.review_sources, sources.classes), predictions
 
 
 def name_folders(folders: Sequence[Path], reviewers: Iterable[str]) -> dict[Path, str]:
@@ -184,13 +196,14 @@ def name_folders(folders: Sequence[Path], reviewers: Iterable[str]) -> dict[Path
     return names
 
 
-def read_labels(paths: dict[str, Path], classes: ClassTable = CHALLENGE_CLASSES) -> np.ndarray:
+def read_labels(paths: dict[str, Path], sources: ReviewSources, classes: ClassTable = CHALLENGE_CLASSES) -> np.ndarray:
     """Return the labels of headers as verdicts, (n, C) int8.
 
     A class that the source does not label is undecided, and so is each class of a header without a diagnosis.
 
     Args:
         paths: Paths of the headers by name of the recording.
+        sources: What is known of their sources.
         classes: The C classes.
     """
     labels, is_diagnosed = np.zeros((2, len(paths), len(classes)), bool)
@@ -200,8 +213,7 @@ def read_labels(paths: dict[str, Path], classes: ClassTable = CHALLENGE_CLASSES)
             labels[row], is_diagnosed[row] = classes.encode(header.codes), classes.has_diagnosis(header.codes)
         except (RecordError, OSError) as error:
             log_wrapped(f"{path}: {error}", logging.WARNING)
-    sources = np.array([source_of(path.stem) for path in paths.values()])
-    is_labelled = labelled_mask(labels, sources, known_sources(classes), classes)
+    is_labelled = labelled_mask(labels, sources.find(paths.values()), sources.partially_labelled, classes)
     return encode_verdicts(labels, is_diagnosed & is_labelled)
 
 

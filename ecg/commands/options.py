@@ -21,6 +21,9 @@ from ecg.commands.option_types import (
     parse_source_classes,
 )
 from ecg.data.augmentation import AUGMENTATIONS
+from ecg.data.class_tables import ClassTable
+from ecg.data.labels import CHALLENGE_CLASSES, load_own_classes
+from ecg.data.source_tables import SourceTable, read_source_table
 from ecg.runtime.console import errors_in_one_line
 from ecg.runtime.limits import LIMITS
 
@@ -179,6 +182,36 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sources", type=parse_path, metavar="FILE.csv",
                         help="your own sources: a table with the columns source, pattern, labelled, conflated and "
                              "trained (default: the Challenge's; none with your own classes)")  # fmt: skip
+
+
+def read_classes(arguments: argparse.Namespace) -> ClassTable:
+    """Read the classes of the option --classes; those of the Challenge without it.
+
+    Raises:
+        ValueError: The file cannot be read, or is no table of classes.
+    """
+    return load_own_classes(arguments.classes) if arguments.classes else CHALLENGE_CLASSES
+
+
+def read_sources(arguments: argparse.Namespace) -> SourceTable | None:
+    """Read the sources of the option --sources; None without it.
+
+    Raises:
+        ValueError: The file cannot be read, or is no table of sources.
+    """
+    return read_source_table(arguments.sources) if arguments.sources else None
+
+
+def find_class(option: str, text: str, classes: ClassTable) -> str:
+    """Return the abbreviation that an option gives in any case.
+
+    Raises:
+        ValueError: The table has no such class.
+    """
+    try:
+        return classes.find_name(text)
+    except ValueError as error:
+        raise ValueError(f"argument {option}: {error}") from None
 
 
 def add_weights(parser: argparse.ArgumentParser, purpose: str) -> None:

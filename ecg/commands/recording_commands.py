@@ -118,11 +118,19 @@ def shade_evidence(
 ) -> "Shading":
     """Explain the prediction of a class, for the figure of a recording."""
     from ecg.reports.ecg_paper import Shading
-    from ecg.systems.explanations import ExplanationError, choose_method, compute_shading, explain
+    from ecg.systems.explanations import (
+        ExplanationError,
+        choose_method,
+        compute_shading,
+        explain,
+        find_tested_class,
+    )
 
     with reported(ExplanationError):
-        explanation = explain(bundle, header, recording, class_name, choose_method(class_name, method))
+        chosen = choose_method(class_name, method, bundle.classes)
+        explanation = explain(bundle, header, recording, class_name, chosen)
     note = f"evidence for {class_name} by {explanation.method.replace('_', ' ')}, logit {explanation.logit:+.1f}"
+    note += ", not tested for this class" * (find_tested_class(class_name, bundle.classes) is None)
     return Shading(explanation.leads, explanation.rate, compute_shading(explanation), note)
 
 
@@ -141,12 +149,11 @@ def add_audit_command(commands: Commands) -> None:
     def run(arguments: argparse.Namespace) -> None:
         from ecg.commands import audit
         from ecg.data.headers import RecordError
-        from ecg.data.labels import CHALLENGE_CLASSES, default_sources, load_own_classes
-        from ecg.data.source_tables import read_source_table
+        from ecg.data.labels import default_sources
 
         with reported(ValueError):
-            classes = load_own_classes(arguments.classes) if arguments.classes else CHALLENGE_CLASSES
-            sources = read_source_table(arguments.sources) if arguments.sources else default_sources(classes)
+            classes = options.read_classes(arguments)
+            sources = options.read_sources(arguments) or default_sources(classes)
         with reported(RecordError), options.chosen_executor(arguments) as executor:
             usable = audit.audit(arguments.data, arguments.output, executor, classes=classes, sources=sources,
                                  **without_none(groups=arguments.groups))  # fmt: skip

@@ -18,11 +18,10 @@ from ecg.data.corrections import (
     match_corrections,
 )
 from ecg.data.headers import RecordError, read_header
-from ecg.data.labels import CHALLENGE_CLASSES, default_sources, find_single_labels
+from ecg.data.labels import CHALLENGE_CLASSES, find_single_labels
 from ecg.data.patients import record_names
 from ecg.data.preprocessing import correct_gains
 from ecg.data.records import read_raw_signal, record_name, require_records
-from ecg.data.source_tables import SourceTable
 from ecg.models.saved_classes import find_model_classes
 from ecg.reports.training_charts import draw_disagreements
 from ecg.reports.training_tables import disagreement_table
@@ -35,8 +34,16 @@ from ecg.runtime.console import (
     wrap_line,
 )
 from ecg.runtime.files import atomic_path, check_replaceable, write_csv
-from ecg.systems.label_cleaning import CleaningSettings, PartiallyLabelledSource
-from ecg.systems.label_comparison import MAX_DRAWN, Disagreement, LabelledRecordings, compare_labels, label_masks
+from ecg.systems.label_cleaning import CleaningSettings
+from ecg.systems.label_comparison import (
+    MAX_DRAWN,
+    Disagreement,
+    LabelledRecordings,
+    ReviewSources,
+    compare_labels,
+    label_masks,
+    make_review_sources,
+)
 
 if TYPE_CHECKING:  # imports Keras
     from ecg.models.bundle import Bundle
@@ -84,18 +91,6 @@ class ReviewPredictions(NamedTuple):
         ]
 
 
-class ReviewSources(NamedTuple):
-    """What a review knows of the sources of recordings.
-
-    Attributes:
-        table: The sources of records.
-        partially_labelled: Those that do not label all classes.
-    """
-
-    table: SourceTable
-    partially_labelled: Sequence[PartiallyLabelledSource]
-
-
 def review(
     model: Path,
     data: Path,
@@ -136,8 +131,8 @@ def review(
     unlisted: list[tuple[str, str]] = []
     paths = require_records(data, unlisted)
     classes = find_model_classes(model)
-    sources = sources or ReviewSources(default_sources(classes), known_sources(classes))
-    CleaningSettings((), tuple(sources.partially_labelled)).check(classes)
+    sources = sources or make_review_sources(classes)
+    CleaningSettings((), sources.partially_labelled).check(classes)
     votes = load_corrections(corrections, record_names(data, paths), classes) if corrections else {}
     check_replaceable(folder, TABLE, f"{re.escape(TABLE)}|{re.escape(CORRECTED)}|{FIGURE_NAME}", "a review")
     with atomic_path(folder) as temporary:
@@ -160,7 +155,7 @@ def review(
         masks = label_masks(labels[:, trained], predictions.probabilities[:, trained])
         masks[is_decided(verdicts[:, trained])] = 1
         predictions = predictions._replace(labels=labels)
-        origins = np.array([sources.table.find(Path(path).stem) for path in predictions.paths])
+        origins = sources.find(predictions.paths)
         recordings = LabelledRecordings(data, predictions.paths, origins, labels, classes)
         rules, probabilities = sources.partially_labelled, predictions.probabilities
         compared, rows, disagreements = compare_labels(recordings, probabilities, masks, rules, predictions.covered)
@@ -174,17 +169,6 @@ def review(
         LOGGER.info(line)
     LOGGER.info(f"{output}: {TABLE} and {drawn:,} figures")
     return len(disagreements)
-
-
-def known_sources(classes: ClassTable, table: SourceTable | None = None) -> tuple[PartiallyLabelledSource, ...]:
-    """Return the partially labelled sources that are known for a table of classes.
-
-    Args:
-        classes: The classes.
-        table: The sources; None: those that are known for the classes.
-    """
-    sources = (default_sources(classes) if table is None else table).sources
-    return tuple(PartiallyLabelledSource((source.name,), source.labelled) for source in sources if source.labelled)
 
 
 def predict_records(

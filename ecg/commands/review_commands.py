@@ -4,7 +4,6 @@ Imports wait until a command runs, so that help is instant.
 """
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 from ecg.commands import option_types, options
@@ -28,15 +27,14 @@ def add_review_command(commands: Commands) -> None:
         start_keras()
         from ecg.commands import review, settings
         from ecg.data.headers import RecordError
-        from ecg.data.labels import default_sources
         from ecg.models.saved_classes import find_model_classes
+        from ecg.systems.label_comparison import make_review_sources
 
         with reported(RecordError, ValueError):
             classes = find_model_classes(arguments.model)
-            table = settings.read_sources(arguments) or default_sources(classes)
-            known = [replace(rule, relabel=False) for rule in review.known_sources(classes, table)]
-            rules = settings.merge_labelled_classes(known, arguments.omission, relabel=False)
-            sources = review.ReviewSources(table, rules)
+            known = make_review_sources(classes, options.read_sources(arguments))
+            rules = settings.merge_labelled_classes(known.partially_labelled, arguments.omission, relabel=False)
+            sources = known._replace(partially_labelled=rules)
             given = without_none(figures=arguments.figures, early_gains=arguments.early_gains or None,
                                  corrections=arguments.corrections)  # fmt: skip
             review.review(arguments.model, arguments.data, arguments.output, sources, **given)
@@ -59,6 +57,7 @@ def add_sample_command(commands: Commands) -> None:
         false_negatives="number of labels without the prediction (default: 50)",
         seed="seed of the choice and the order (default: 0)",
     )
+    options.add_sources(parser)
 
     def run(arguments: argparse.Namespace) -> None:
         start_keras()
@@ -68,8 +67,9 @@ def add_sample_command(commands: Commands) -> None:
         names = ("false_positives", "false_negatives", "seed")
         given = without_none(abbreviation=getattr(arguments, "class"),
                              **{name: getattr(arguments, name) for name in names})  # fmt: skip
-        with reported(RecordError):
-            write_sample(arguments.model, arguments.data, arguments.list, ErrorSample(**given))
+        with reported(RecordError, ValueError):
+            sources = options.read_sources(arguments)
+            write_sample(arguments.model, arguments.data, arguments.list, ErrorSample(**given), sources)
 
     parser.set_defaults(run=run)
 
@@ -87,6 +87,7 @@ def add_agreement_command(commands: Commands) -> None:
     parser.add_argument("--outputs", type=option_types.parse_path, metavar="OUTPUTS", nargs="+", default=[],
                         help="folders of the output files of further models (default: none)")  # fmt: skip
     options.add_classes(parser, "which reviews and outputs have (default: those of the first model, if any)")
+    options.add_sources(parser)
     parser.add_argument("--output", type=option_types.parse_path, metavar="FOLDER", default=Path("agreement"),
                         help="folder for the page and the tables, as CSV (default: ./agreement)")  # fmt: skip
     add_numbers(parser, seed="seed of the bootstrap resamples (default: 0)")
@@ -100,7 +101,8 @@ def add_agreement_command(commands: Commands) -> None:
 
         with reported(ValueError):
             classes = load_own_classes(arguments.classes) if arguments.classes else None
-            sources = AgreementSources(arguments.data, tuple(arguments.model), tuple(arguments.outputs), classes)
+            sources = AgreementSources(arguments.data, tuple(arguments.model), tuple(arguments.outputs), classes,
+                                       options.read_sources(arguments))  # fmt: skip
         with reported(RecordError):
             agreement(arguments.reviews, arguments.output, sources, **without_none(seed=arguments.seed))
 
@@ -135,20 +137,24 @@ def add_serve_command(commands: Commands) -> None:
                              "as LAD 50 50 (default: all recordings)")  # fmt: skip
     add_switches(parser, blinded="hide labels and predictions of a recording until the reviewer has answered",
                  no_token="let all users of this machine in, without the token in the printed address")  # fmt: skip
+    options.add_sources(parser)
 
     def run(arguments: argparse.Namespace) -> None:
-        from ecg.commands import serve, settings
+        from ecg.commands import serve
         from ecg.data.headers import RecordError
         from ecg.models.saved_classes import find_model_classes
+        from ecg.systems.label_comparison import make_review_sources
 
         names = ("model", "data", "reviews", "reviewer", "host", "port", "blinded", "seed", "no_token")
         with reported(ValueError):
             sample = arguments.sample and option_types.parse_sample(arguments.sample)
+            classes, sources = find_model_classes(arguments.model), options.read_sources(arguments)
+            make_review_sources(classes, sources)  # raises if a source labels another class
             if sample:
-                name = settings.find_class("--sample", sample[0], find_model_classes(arguments.model))
+                name = options.find_class("--sample", sample[0], classes)
                 sample = (name, *sample[1:])
             given = {name: getattr(arguments, name) for name in names}
-            chosen = serve.ServerSettings(**given, review_list=arguments.list, sample=sample)
+            chosen = serve.ServerSettings(**given, review_list=arguments.list, sample=sample, source_table=sources)
         with reported(serve.WebPackagesMissing, serve.ServerError, RecordError):
             serve.serve(chosen)
 

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
-from ecg.commands.review import known_sources, predict_records
+from ecg.commands.review import predict_records
 from ecg.data.headers import RecordError
-from ecg.data.labels import source_of
 from ecg.data.records import record_name, require_records
 from ecg.data.review_lists import ReviewList, write_review_list
+from ecg.data.source_tables import SourceTable
 from ecg.evaluation.agreement import sample_errors
 from ecg.models.saved_classes import find_model_classes
 from ecg.runtime.files import check_writable
 from ecg.runtime.limits import check_limits
-from ecg.systems.label_comparison import labelled_mask
+from ecg.systems.label_comparison import labelled_mask, make_review_sources
 
 LOGGER = logging.getLogger("ecg")
 
@@ -43,7 +43,9 @@ class ErrorSample:
         check_limits(false_positives=self.false_positives, false_negatives=self.false_negatives, seed=self.seed)
 
 
-def write_sample(model: Path, data: Path, path: Path, sample: ErrorSample) -> int:
+def write_sample(
+    model: Path, data: Path, path: Path, sample: ErrorSample, source_table: SourceTable | None = None
+) -> int:
     """Write a random sample of a model's errors as a list of labels to review.
 
     Args:
@@ -51,6 +53,7 @@ def write_sample(model: Path, data: Path, path: Path, sample: ErrorSample) -> in
         data: Folder of the recordings.
         path: File of the list, which is replaced.
         sample: What is drawn.
+        source_table: The sources of records; None: those that are known for the model's classes.
 
     Returns:
         The number of recordings in the list.
@@ -59,16 +62,17 @@ def write_sample(model: Path, data: Path, path: Path, sample: ErrorSample) -> in
         FileNotFoundError: `data` has no header.
         RecordError: The model has no such class, predicts no recording, or makes no such error.
         OSError: The list cannot be written.
+        ValueError: A source labels a class that the model's table lacks.
     """
     check_writable(Path(path).parent)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    rows = draw_sample(model, data, sample)
+    rows = draw_sample(model, data, sample, source_table)
     write_review_list(path, rows)
     LOGGER.info(f"{path}: {len(rows):,} recordings to review")
     return len(rows)
 
 
-def draw_sample(model: Path, data: Path, sample: ErrorSample) -> ReviewList:
+def draw_sample(model: Path, data: Path, sample: ErrorSample, source_table: SourceTable | None = None) -> ReviewList:
     """Draw a random sample of a model's errors; see `write_sample`.
 
     A class that the recording's source does not label, or that the model does not predict, is no error.
@@ -78,14 +82,14 @@ def draw_sample(model: Path, data: Path, sample: ErrorSample) -> ReviewList:
         abbreviation = classes.find_name(sample.abbreviation)
     except ValueError as error:
         raise RecordError(f"{model}: {error}") from None
+    sources = make_review_sources(classes, source_table)
     predictions = predict_records(model, data, paths)
     for failure in predictions.describe_failures():
         LOGGER.warning(failure)
     if not predictions.paths:
         raise RecordError(f"{data}: none of {len(paths):,} recordings can be compared with a prediction")
-    sources = np.array([source_of(Path(path).stem) for path in predictions.paths])
     labels, outputs, column = predictions.labels, predictions.outputs, classes.index[abbreviation]
-    is_labelled = labelled_mask(labels, sources, known_sources(classes), classes)
+    is_labelled = labelled_mask(labels, sources.find(predictions.paths), sources.partially_labelled, classes)
     comparable = np.flatnonzero((predictions.covered & is_labelled)[:, column])
     labels, outputs = labels[comparable], outputs[comparable]
     chosen = sample_errors(labels, outputs, column, sample.false_positives, sample.false_negatives, sample.seed)

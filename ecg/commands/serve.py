@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ecg.data.review_lists import read_review_list
 from ecg.data.reviewers import check_reviewer_name
+from ecg.data.source_tables import SourceTable
 from ecg.runtime.cache import KEY_LENGTH, fingerprint
 from ecg.runtime.console import Progress, pluralise, raise_if_interrupted
 from ecg.runtime.files import check_writable
@@ -79,6 +80,7 @@ class ServerSettings:
         review_list: File of a list of labels to review; None for all recordings.
         sample: Class, number of false positives and number of false negatives of a random sample to review, or None.
         no_token: Whether everybody on this machine may ask the server, without a token.
+        source_table: The sources of records; None: those that are known for the model's classes.
 
     Raises:
         ValueError: The name cannot be that of a reviewer, or the reviews are in the folder of model or data.
@@ -95,6 +97,7 @@ class ServerSettings:
     review_list: Path | None = None
     sample: tuple[str, int, int] | None = None
     no_token: bool = False
+    source_table: SourceTable | None = None
 
     def __post_init__(self) -> None:
         if self.reviewer:
@@ -251,7 +254,7 @@ def open_workbench(settings: ServerSettings, predictor: "Predictor") -> "Workben
     # By its whole path, since recordings in another folder may have the same names, sizes and times.
     cache = settings.reviews / CACHE / fingerprint(os.fspath(settings.data.resolve()))[:KEY_LENGTH]
     classes = find_model_classes(settings.model)
-    catalogue = load_catalogue(settings.data, cache, classes=classes)
+    catalogue = load_catalogue(settings.data, cache, classes=classes, source_table=settings.source_table)
     try:
         facts = description.result()
     except (TaskError, TimeLimitError, WorkerEnded, ModelChanged) as error:

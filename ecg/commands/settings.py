@@ -6,10 +6,10 @@ from dataclasses import fields, replace
 from typing import Any
 
 from ecg.commands.option_types import SourceClasses
-from ecg.commands.options import without_none
+from ecg.commands.options import find_class, read_classes, read_sources, without_none
 from ecg.data.class_tables import ClassTable, WeightTable
-from ecg.data.labels import CHALLENGE_CLASSES, load_own_classes, load_own_weights
-from ecg.data.source_tables import SourceTable, read_source_table
+from ecg.data.labels import load_own_weights
+from ecg.data.source_tables import SourceTable
 from ecg.models.decision import ARGMAX, HALVES, VOTE
 from ecg.systems.label_cleaning import (
     CleaningSettings,
@@ -148,27 +148,9 @@ def pretraining_settings(
     return pretraining
 
 
-def read_classes(arguments: argparse.Namespace) -> ClassTable:
-    """Read the classes of the option --classes; those of the Challenge without it.
-
-    Raises:
-        ValueError: The file cannot be read, or is no table of classes.
-    """
-    return load_own_classes(arguments.classes) if arguments.classes else CHALLENGE_CLASSES
-
-
 def choose_class_table(settings: Settings, classes: ClassTable) -> Settings:
     """Return a system for a table of classes; its own settings for its own table."""
     return settings if classes == settings.class_table else use_classes(settings, classes)
-
-
-def read_sources(arguments: argparse.Namespace) -> SourceTable | None:
-    """Read the sources of the option --sources; None without it.
-
-    Raises:
-        ValueError: The file cannot be read, or is no table of sources.
-    """
-    return read_source_table(arguments.sources) if arguments.sources else None
 
 
 def choose_sources(settings: Settings, recipe: Settings, sources: SourceTable | None) -> Settings:
@@ -183,18 +165,6 @@ def choose_sources(settings: Settings, recipe: Settings, sources: SourceTable | 
         ValueError: See `use_sources`.
     """
     return settings if sources in (None, settings.sources) else use_sources(settings, sources, recipe)
-
-
-def find_class(option: str, text: str, classes: ClassTable) -> str:
-    """Return the abbreviation that an option gives in any case.
-
-    Raises:
-        ValueError: The table has no such class.
-    """
-    try:
-        return classes.find_name(text)
-    except ValueError as error:
-        raise ValueError(f"argument {option}: {error}") from None
 
 
 def find_pairs(pairs: Sequence[tuple[str, str]] | None, classes: ClassTable) -> tuple[tuple[str, str], ...] | None:

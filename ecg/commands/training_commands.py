@@ -103,8 +103,8 @@ def add_compare_command(commands: Commands) -> None:
         from ecg.training.trainer import TrainingError
 
         with reported(ValueError):
-            recipes, classes = settings.find_systems(arguments.systems or SYSTEMS), settings.read_classes(arguments)
-            sources = settings.read_sources(arguments)
+            recipes, classes = settings.find_systems(arguments.systems or SYSTEMS), options.read_classes(arguments)
+            sources = options.read_sources(arguments)
             tables = [settings.choose_class_table(recipe, classes) for recipe in recipes]
             systems = tuple(
                 settings.choose_sources(*pair, sources=sources) for pair in zip(tables, recipes, strict=True)
@@ -144,12 +144,12 @@ def add_evaluate_command(commands: Commands) -> None:
 
     def run(arguments: argparse.Namespace) -> None:
         from ecg.data.headers import RecordError
-        from ecg.data.labels import CHALLENGE_CLASSES, load_own_classes, load_own_weights
+        from ecg.data.labels import load_own_weights
         from ecg.evaluation.metrics import metric_name
         from ecg.evaluation.outputs import format_scores, score_outputs
 
         with reported(ValueError):
-            classes = load_own_classes(arguments.classes) if arguments.classes else CHALLENGE_CLASSES
+            classes = options.read_classes(arguments)
             weights = load_own_weights(arguments.weights, classes) if arguments.weights else None
         with reported(RecordError):
             scores = score_outputs(arguments.labels, arguments.outputs, classes.make_weight_array(weights),

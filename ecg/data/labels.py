@@ -132,11 +132,16 @@ def code_status(code: str, classes: ClassTable = CHALLENGE_CLASSES) -> str:
 
 
 def find_diagnosis(code: str, classes: ClassTable = CHALLENGE_CLASSES) -> Diagnosis:
-    """Return the diagnosis of a code; an unknown code is its own abbreviation."""
-    for table in (classes, CHALLENGE_CLASSES):
-        if code in table.class_of_code:
-            return table.scored[table.class_of_code[code]]
-    return unscored_diagnoses().get(code, Diagnosis(code, (code,), ""))
+    """Return the diagnosis of a code; an unknown code is its own abbreviation.
+
+    So is a code of the Challenge whose abbreviation there is that of another class of the table.
+    """
+    if code in classes.class_of_code:
+        return classes.scored[classes.class_of_code[code]]
+    column, unknown = CLASS_OF_CODE.get(code), Diagnosis(code, (code,), "")
+    known = unscored_diagnoses().get(code, unknown) if column is None else SCORED[column]
+    is_ambiguous = classes != CHALLENGE_CLASSES and known.abbreviation in classes.index
+    return unknown._replace(name=known.name) if is_ambiguous else known
 
 
 def select_labels(indices: np.ndarray, labels: np.ndarray, additional: np.ndarray) -> np.ndarray:

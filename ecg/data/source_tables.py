@@ -1,7 +1,7 @@
 """Tables of sources: which records are of which database, and how it labels."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -67,6 +67,17 @@ class SourceTable:
     def untrained(self) -> frozenset[str]:
         """Names of the sources that networks are not trained on."""
         return frozenset(source.name for source in self.sources if not source.is_trained)
+
+    def check_labelled_classes(self, abbreviations: Collection[str]) -> None:
+        """Check the classes that sources label against those of a table of classes.
+
+        Raises:
+            ValueError: The table lacks one. The message names the source.
+        """
+        for source in self.sources:
+            if unknown := [name for name in source.labelled if name not in abbreviations]:
+                raise ValueError(f"{source.name}: labels {', '.join(unknown)}, expected some of "
+                                 f"{', '.join(abbreviations)}")  # fmt: skip
 
     def find(self, record: str) -> str:
         """Return the source of a record by its name, or the name's letters."""

@@ -156,7 +156,8 @@ def draw_record(
     strips = [strip._replace(lead=drawn[strip.lead]) for strip in strips]
     rows, unusable = 1 + max(strip.row for strip in strips), explain_unusable(header, recording)
     notes = [f"cannot be used: {unusable}"] * bool(unusable) + [f"not drawn: {', '.join(undrawn)}"] * bool(undrawn)
-    sheet = arrange_sheet((WIDTH, ROW * rows), header, caption, notes)
+    classes = CHALLENGE_CLASSES if model is None else model.classes
+    sheet = arrange_sheet((WIDTH, ROW * rows), header, caption, notes, classes)
     size = 2 * MARGIN + WIDTH + PANEL * (model is not None), 2 * MARGIN + math.ceil(sheet.title + TITLE - 3)
     figure = Figure((size[0] / INCH, size[1] / INCH), dpi=PIXELS * INCH, facecolor="white")
     paper = _millimetres(figure, size, (MARGIN, MARGIN + sheet.foot, WIDTH, sheet.height))
@@ -359,7 +360,7 @@ def _draw_model(axes: Axes, model: ModelPanel, labelled: np.ndarray, height: flo
         if np.isfinite(thresholds[column]):
             axes.plot(2 * (bar + FULL_BAR * thresholds[column],), (middle - 0.42 * spacing, middle + 0.42 * spacing),
                       color=INK, linewidth=1.2, gid=f"threshold of {names[column]}")  # fmt: skip
-        axes.text(name, middle, names[column], **text)
+        axes.text(name, middle, shorten(names[column], name - 1, text), **text)
         axes.text(value, middle, f"{probabilities[column]:.2f}", **text)
         if labelled[column]:
             axes.plot(mark, middle, "o", color=INK, markersize=4)

@@ -12,8 +12,9 @@ from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.textpath import TextToPath
 
+from ecg.data.class_tables import ClassTable
 from ecg.data.headers import Header
-from ecg.data.labels import find_diagnosis
+from ecg.data.labels import CHALLENGE_CLASSES, find_diagnosis
 
 FONT = "DejaVu Sans"  # comes with matplotlib, so that all machines draw the same
 PIXELS = 10  # per mm, such that all grid lines lie on integer pixels
@@ -119,9 +120,9 @@ def wrap_words(text: str, room: float, style: Style, lines: float = math.inf) ->
     return wrapped
 
 
-def label_names(codes: Sequence[str]) -> list[str]:
+def label_names(codes: Sequence[str], classes: ClassTable = CHALLENGE_CLASSES) -> list[str]:
     """Return the abbreviations of diagnoses, each once; unknown codes stay."""
-    return list(dict.fromkeys(find_diagnosis(code).abbreviation for code in codes))
+    return list(dict.fromkeys(find_diagnosis(code, classes).abbreviation for code in codes))
 
 
 def describe_recording(header: Header, duration: float, start: float, shown: float) -> str:
@@ -132,7 +133,13 @@ def describe_recording(header: Header, duration: float, start: float, shown: flo
     return f"{age}, {sex}   {header.sampling_frequency:g} Hz   {duration:g} s{section}"
 
 
-def arrange_sheet(size: tuple[float, int], header: Header, caption: str, notes: list[str]) -> Sheet:
+def arrange_sheet(
+    size: tuple[float, int],
+    header: Header,
+    caption: str,
+    notes: list[str],
+    classes: ClassTable = CHALLENGE_CLASSES,
+) -> Sheet:
     """Wrap the lines of text around the paper.
 
     Args:
@@ -140,8 +147,9 @@ def arrange_sheet(size: tuple[float, int], header: Header, caption: str, notes: 
         header: Header of the recording.
         caption: A line above the paper.
         notes: Lines below the paper.
+        classes: The classes that labels are named by.
     """
-    labels = f"Labels: {', '.join(label_names(header.codes)) or 'none'}"
+    labels = f"Labels: {', '.join(label_names(header.codes, classes)) or 'none'}"
     width, height = size
     label_lines, captions = wrap_words(labels, width, LABEL, LABEL_LINES), wrap_words(caption, width, HEADING)
     return Sheet(width, height, label_lines, captions, notes)

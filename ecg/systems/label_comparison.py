@@ -3,19 +3,54 @@
 The method is that of Cai et al. 2021.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from ecg.data.class_tables import ClassTable
-from ecg.data.labels import CHALLENGE_CLASSES
-from ecg.systems.label_cleaning import PartiallyLabelledSource
+from ecg.data.labels import CHALLENGE_CLASSES, default_sources
+from ecg.data.source_tables import SourceTable
+from ecg.systems.label_cleaning import CleaningSettings, PartiallyLabelledSource
 
 MAX_DRAWN = 20  # figures of the most confident disagreements, by default
 SURE_PRESENT = 0.9  # an absent label is masked above this probability
 SURE_ABSENT = 0.1  # a present label is masked below this probability
+
+
+class ReviewSources(NamedTuple):
+    """What is known of the sources of recordings whose labels are compared.
+
+    Attributes:
+        table: The sources of records.
+        partially_labelled: Those that do not label all classes.
+    """
+
+    table: SourceTable
+    partially_labelled: tuple[PartiallyLabelledSource, ...] = ()
+
+    def find(self, paths: Iterable[str | Path]) -> np.ndarray:
+        """Return the sources of n recordings by the paths of their headers, (n,)."""
+        return np.array([self.table.find(Path(path).stem) for path in paths])
+
+
+def make_review_sources(classes: ClassTable, table: SourceTable | None = None) -> ReviewSources:
+    """Return what a table of sources says of the labels of some classes.
+
+    Args:
+        classes: The classes.
+        table: The sources; None: those that are known for the classes.
+
+    Raises:
+        ValueError: A source labels a class that the table of classes lacks, or all of them.
+    """
+    table = default_sources(classes) if table is None else table
+    table.check_labelled_classes(classes.abbreviations)
+    labelled = {source.name: source.labelled for source in table.sources if source.labelled}
+    rules = tuple(PartiallyLabelledSource((name,), names, relabel=False) for name, names in labelled.items())
+    CleaningSettings((), rules).check(classes)
+    return ReviewSources(table, rules)
 
 
 class Disagreement(NamedTuple):

@@ -53,10 +53,7 @@ def use_sources(settings: Settings, sources: SourceTable, recipe: Settings) -> S
         ValueError: A source labels a class that the table of classes lacks.
     """
     classes, cleaning, gate = settings.class_table, recipe.cleaning, settings.gate
-    for source in sources.sources:
-        if unknown := [name for name in source.labelled if name not in classes.index]:
-            raise ValueError(f"{source.name}: labels {', '.join(unknown)}, expected some of "
-                             f"{', '.join(classes.abbreviations)}")  # fmt: skip
+    sources.check_labelled_classes(classes.abbreviations)
     predicted = classes.select_scored(settings.classes)
     labelled = {source.name: tuple(name for name in source.labelled if name in predicted)
                 for source in sources.sources if source.labelled}  # fmt: skip

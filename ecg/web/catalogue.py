@@ -13,10 +13,11 @@ import numpy as np
 
 from ecg.data.class_tables import ClassTable
 from ecg.data.headers import Header, RecordError, read_header
-from ecg.data.labels import CHALLENGE_CLASSES, find_diagnosis, select_diagnoses, source_of
+from ecg.data.labels import CHALLENGE_CLASSES, default_sources, find_diagnosis, select_diagnoses
 from ecg.data.record_names import escape_name
 from ecg.data.records import record_name, require_records
 from ecg.data.reviewers import reviewer_key
+from ecg.data.source_tables import SourceTable
 from ecg.runtime.cache import ResultCache, fingerprint, source_hash
 from ecg.runtime.console import describe_error, remove_record_name
 from ecg.runtime.executors import ALL_CORES, LocalExecutor
@@ -100,6 +101,7 @@ class Catalogue:
         file_keys: Keys of each recording's files by their sizes and times (see `hash_file_states`), taken before the
             headers were read.
         classes: The C scored and A additional classes.
+        source_table: The sources of records; None: those that are known for the classes.
         names: Names of the records, with their folders below the data folder.
         keys: The names as the page and programs write them, see `escape_name`.
         index: Row of each key.
@@ -114,6 +116,7 @@ class Catalogue:
     errors: list[str]
     file_keys: np.ndarray
     classes: ClassTable = CHALLENGE_CLASSES
+    source_table: SourceTable | None = None
     names: list[str] = field(init=False)
     keys: list[str] = field(init=False)
     index: dict[str, int] = field(init=False)
@@ -125,7 +128,8 @@ class Catalogue:
         self.keys = [escape_name(name) for name in self.names]
         self.index = {key: row for row, key in enumerate(self.keys)}
         self.row_of_name = {name: row for row, name in enumerate(self.names)}
-        self.sources = [source_of(name.rpartition("/")[2]) for name in self.names]
+        table = default_sources(self.classes) if self.source_table is None else self.source_table
+        self.sources = [table.find(name.rpartition("/")[2]) for name in self.names]
         self.source_names, self._source_codes = np.unique(np.array(self.sources, object), return_inverse=True)
         self._texts = [f"{key} {source}".casefold() for key, source in zip(self.keys, self.sources, strict=True)]
         self._rows_of_diagnosis = _invert_diagnoses(self.diagnoses)
@@ -205,6 +209,7 @@ def load_catalogue(
     cache_folder: Path,
     executor: LocalExecutor = ALL_CORES,
     classes: ClassTable = CHALLENGE_CLASSES,
+    source_table: SourceTable | None = None,
 ) -> Catalogue:
     """List the recordings of a data folder, or load the list from the cache.
 
@@ -213,6 +218,7 @@ def load_catalogue(
         cache_folder: Where the columns are cached. Headers with another name, size or time are read again.
         executor: Reads the headers.
         classes: The classes of the labels.
+        source_table: The sources of records; None: those that are known for the classes.
 
     Raises:
         FileNotFoundError: The folder has no header.
@@ -230,7 +236,7 @@ def load_catalogue(
     LOGGER.info(f"{folder}: {len(files):,} recordings")
     split = [list(filter(None, text.split(SEPARATOR))) for text in diagnoses]
     columns = {name: arrays[name] for name in CatalogueRow._fields[:-2]}
-    return Catalogue(Path(folder), files, columns, split, errors, file_keys, classes)
+    return Catalogue(Path(folder), files, columns, split, errors, file_keys, classes, source_table)
 
 
 def hash_file_states(folder: Path, files: Sequence[str], with_signals: bool = False) -> np.ndarray:

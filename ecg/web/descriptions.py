@@ -41,6 +41,7 @@ def describe_session(bench: Workbench, reviewer: str | None) -> Json:
         "counts": bench.predictions.counts(),
         "notices": bench.list_notices(),
         "methods": {name: list(methods) for name, methods in bench.facts.methods.items()},
+        "untested_methods": list(bench.facts.untested),
         "listed": None if rows is None else len(rows),
     }  # fmt: skip
 

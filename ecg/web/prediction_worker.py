@@ -62,6 +62,7 @@ class ModelFacts(NamedTuple):
         key: Fingerprint of the model and of the code that predicts.
         methods: Names of the methods that explain each class.
         classes: All C classes that are scored.
+        untested: Abbreviations of the classes whose explanations have no tests.
     """
 
     system: str
@@ -69,6 +70,7 @@ class ModelFacts(NamedTuple):
     key: str
     methods: dict[str, tuple[str, ...]]
     classes: ClassTable = CHALLENGE_CLASSES
+    untested: tuple[str, ...] = ()
 
 
 class PackedEvidence(NamedTuple):
@@ -114,7 +116,7 @@ class WorkerState:
             TaskError: It has no model, or a damaged one.
         """
         from ecg.models.config import ModelError, model_files, read_config
-        from ecg.systems.explanations import offered_methods
+        from ecg.systems.explanations import find_tested_class, offered_methods
 
         lead_sets, texts, system = {}, [], ""
         for n_leads in LEAD_SETS:
@@ -137,8 +139,10 @@ class WorkerState:
         if any(model.rule.classes != classes for model in lead_sets.values()):
             raise TaskError(f"{self.model}: its models have different classes")
         predicted = dict.fromkeys(name for model in lead_sets.values() for name in model.classes)
-        methods = {name: offered_methods(name) for name in predicted}
-        return ModelFacts(system, lead_sets, fingerprint(*texts, source_hash("data", "models")), methods, classes)
+        methods = {name: offered_methods(name, classes) for name in predicted}
+        untested = tuple(name for name in predicted if find_tested_class(name, classes) is None)
+        key = fingerprint(*texts, source_hash("data", "models"))
+        return ModelFacts(system, lead_sets, key, methods, classes, untested)
 
     def predict_record(self, path: Path) -> RecordPrediction:
         """Predict a recording by the path of its header.
@@ -197,7 +201,8 @@ class WorkerState:
             recording = leads_first(header, read_raw_signal(path, header).samples)
             check_explained_length(header, recording.shape[1])
             bundle = self.bundles.load(header.lead_names)
-            explanation = explain(bundle, header, recording, abbreviation, choose_method(abbreviation, method))
+            chosen = choose_method(abbreviation, method, bundle.classes)
+            explanation = explain(bundle, header, recording, abbreviation, chosen)
             shades = compute_shading(explanation)
         except (RecordError, ModelError, ExplanationError, OSError) as error:
             raise TaskError(console.remove_record_name(console.describe_error(error), path)) from error

@@ -9,12 +9,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ecg.data.headers import RecordError
-from ecg.data.labels import CHALLENGE_CLASSES, find_single_labels
+from ecg.data.labels import find_single_labels
 from ecg.evaluation.agreement import sample_errors
 from ecg.runtime.cache import ResultCache
 from ecg.runtime.console import describe_error
-from ecg.systems.label_cleaning import PartiallyLabelledSource
-from ecg.systems.label_comparison import label_masks, labelled_mask
+from ecg.systems.label_comparison import label_masks, labelled_mask, make_review_sources
 from ecg.web.catalogue import Catalogue
 
 LOGGER = logging.getLogger("ecg")
@@ -89,7 +88,7 @@ class PredictionTable:
         self._folder, self._model_key = folder, model_key
         self._comparable = _comparable_recordings(catalogue, exclusive)
         classes, sources = catalogue.classes, np.array(catalogue.sources)
-        rules = (PartiallyLabelledSource(),) if classes == CHALLENGE_CLASSES else ()  # as the command `review` has them
+        rules = make_review_sources(classes, catalogue.source_table).partially_labelled
         labelled = labelled_mask(catalogue.columns["labels"], sources, rules, classes)
         self._is_trained = np.isin(np.arange(size), classes.trained)
         self._labelled = labelled & catalogue.columns["diagnosed"][:, np.newaxis]

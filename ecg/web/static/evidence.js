@@ -30,6 +30,13 @@ export class Evidence {
     return this.methods.includes(settings.method) ? settings.method : this.methods[0];
   }
 
+  /** For which class evidence is shown, and whether its methods are tested. */
+  describeShown() {
+    const { selected } = this.panel;
+    const isUntested = this.page.session.untested_methods?.includes(selected);
+    return `for ${selected}${isUntested ? ", not tested for this class" : ""}`;
+  }
+
   toggle() {
     changeSettings({ showsEvidence: !settings.showsEvidence });
     this.update();
@@ -55,7 +62,7 @@ export class Evidence {
       return this.render(isMissing ? "No method has proved itself for this class." : "");
     }
     const key = JSON.stringify([record, className, method]);
-    if (this.shown === key && this.paper.shading) return this.render(`for ${className}`);
+    if (this.shown === key && this.paper.shading) return this.render(this.describeShown());
     if (this.wanted === key && this.controller) return; // on its way
     this.clear();
     this.wanted = key;
@@ -67,7 +74,7 @@ export class Evidence {
       this.shown = key;
       this.controller = null;
       this.paper.setShading(shading);
-      this.render(`for ${className}`);
+      this.render(this.describeShown());
     } catch (error) {
       if (this.wanted !== key) return;
       this.controller = null;

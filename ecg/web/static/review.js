@@ -79,6 +79,8 @@ export class ReviewPanel {
       this.notes,
       this.footer,
     );
+    const longest = Math.max(...this.session.classes.map((item) => item.abbreviation.length));
+    this.element.style.setProperty("--class-width", `${longest}ch`);
   }
 
   /** Show another recording, or the same one with more known. */
@@ -296,7 +298,7 @@ export class ReviewPanel {
         data: { class: name },
         "aria-selected": String(name === this.selected),
         onclick: () => this.select(name),
-        title: `${described.name}${suspected ? ` – ${describeSuspicion(suspected)}` : ""}`,
+        title: `${name}: ${described.name}${suspected ? ` – ${describeSuspicion(suspected)}` : ""}`,
       },
       build("b", { text: name }),
       build("span", { class: "name", text: described.name }),

@@ -13,6 +13,7 @@ from ecg.data.corrections import load_corrections
 from ecg.data.headers import RecordError, read_header
 from ecg.data.labels import ABBREVIATIONS, CHALLENGE_CLASSES, CLASS_INDEX, SCORED
 from ecg.data.reviews import ABSENT, PRESENT, UNDECIDED, Review, Verdict, append_review
+from ecg.data.source_tables import DeclaredSource, SourceTable
 
 COLUMN = CLASS_INDEX["LAD"]
 
@@ -89,6 +90,20 @@ def test_headers_without_a_diagnosis_have_no_labels(reviews, synthetic_recording
         (tmp_path / f"{name}.hea").write_text("\n".join(line for line in text.splitlines() if "Dx" not in line))
     study = agreement(reviews, tmp_path / "out", AgreementSources(tmp_path))
     assert (study.labels.verdicts == UNDECIDED).all()
+
+
+def test_a_table_of_sources_says_which_labels_are_compared(reviews, synthetic_recordings, names, tmp_path):
+    sources = SourceTable((DeclaredSource("Georgia", "E", ("AF", "NSR")), DeclaredSource("Rest", ".", ("LAD",))))
+    study = agreement(reviews, tmp_path / "out", AgreementSources(synthetic_recordings, source_table=sources))
+    assert study.names and any(name.startswith("E") for name in study.names)
+    for name, verdict in zip(study.names, study.labels.verdicts[:, COLUMN].tolist(), strict=True):
+        codes = read_header(synthetic_recordings / f"{name}.hea").codes
+        if_absent = UNDECIDED if name.startswith("E") else ABSENT
+        assert verdict == (PRESENT if SCORED[COLUMN].codes[0] in codes else if_absent), name
+    with pytest.raises(ValueError, match="A: labels Mine, expected some of"):
+        AgreementSources(synthetic_recordings, source_table=SourceTable((DeclaredSource("A", ".", ("Mine",)),)))
+    with pytest.raises(ValueError, match="a table of sources needs the recordings .*: --data DATA"):
+        AgreementSources(source_table=sources)
 
 
 def test_outputs_are_compared_with_or_without_labels(reviews, synthetic_recordings, names, tmp_path):

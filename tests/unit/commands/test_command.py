@@ -9,18 +9,19 @@ import numpy as np
 import pytest
 import scipy.io
 from matplotlib.figure import Figure
-from result_helpers import make_bundle
+from result_helpers import make_bundle, make_own_bundle
 
 from ecg.__main__ import COMMANDS, main
 from ecg.commands.protocol import Protocol
-from ecg.commands.review import ReviewSources
 from ecg.data.batches import View
 from ecg.data.class_files import load_weights
+from ecg.data.class_tables import ClassTable, Diagnosis
 from ecg.data.headers import RecordError
 from ecg.data.labels import CHALLENGE_CLASSES, CHALLENGE_SOURCES, CLASS_INDEX, TRAINED_CLASSES
 from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.records import read_record
 from ecg.data.resampling import Preprocessing
+from ecg.data.source_tables import DeclaredSource, SourceTable
 from ecg.data.synthetic import SyntheticSettings, synthesize
 from ecg.data.wave_peaks import NeuroKitMissing
 from ecg.models.bundle import Bundle, save_bundle
@@ -31,6 +32,7 @@ from ecg.runtime.console import escape_unprintable
 from ecg.runtime.executors import LocalExecutor
 from ecg.systems.explanations import compute_shading, explain
 from ecg.systems.label_cleaning import PartiallyLabelledSource
+from ecg.systems.label_comparison import ReviewSources
 from ecg.systems.recipes import ABLATIONS, RECIPES, Settings
 from ecg.systems.stage_runner import StageRunner
 from ecg.training.trainer import TrainingError
@@ -438,6 +440,32 @@ def test_a_plot_shades_the_evidence_for_a_class(headers, small_network, tmp_path
         assert reason in capsys.readouterr().err
 
 
+def test_a_plot_shades_the_evidence_for_a_class_of_your_own(headers, small_network, tmp_path, monkeypatch):
+    classes = ClassTable((Diagnosis("Normal", ("426783006",), ""), Diagnosis("VES", ("427172004",), ""),
+                          Diagnosis("Scar", ("scar",), "")))  # fmt: skip
+    bundle = make_own_bundle(LEADS, small_network, classes)
+    save_bundle(bundle, tmp_path)
+    shown = []
+
+    def draw(*arguments, model, peaks, shading):
+        shown.append((model, shading))
+        return draw_record(*arguments, model=model, shading=shading)
+
+    monkeypatch.setattr("ecg.reports.ecg_paper.draw_record", draw)
+    plot = ["plot", str(headers[0]), "--output", str(tmp_path / "page.png"), "--model", str(tmp_path), "--explain"]
+    main([*plot, "ves", "--method", "smoothgrad"])
+    main([*plot, "scar", "--method", "occlusion"])
+    for (model, shading), name, method, end in zip(shown, ("VES", "Scar"), ("smoothgrad", "occlusion"),
+                                                   ("", ", not tested for this class"), strict=True):  # fmt: skip
+        expected = explain(bundle, *read_record(headers[0]), name, method)
+        assert (model.classes, model.highlighted) == (classes, classes.index[name])
+        assert shading.note == f"evidence for {name} by {method}, logit {expected.logit:+.1f}{end}"
+        np.testing.assert_allclose(shading.values, compute_shading(expected), atol=1e-4)
+        assert shading.values.max() == 1
+    assert "Normal is not explained: no part of a synthetic beat" in ends_with([*plot, "NORMAL"])
+    assert "expected one of Normal, VES, Scar, received 'AF'" in ends_with([*plot, "AF"])
+
+
 def test_a_plot_with_a_model_corrects_gains_as_its_training_did(headers, small_network, tmp_path, monkeypatch):
     corrected = []
     monkeypatch.setattr(
@@ -492,6 +520,35 @@ def test_a_review_is_called_as_the_flags_say(reviewed):
     ]
     with pytest.raises(SystemExit, match="2"):
         main(["review", "model", "data", "--figures", "-1"])
+
+
+@pytest.mark.parametrize(
+    ("called", "command"),
+    [
+        ("sample.write_sample", ("sample", "model", "data", "list.csv", "--class", "LAD")),
+        ("agreement.agreement", ("agreement", "reviews", "--data", "data")),
+        ("serve.serve", ("serve", "model", "data")),
+    ],
+)
+def test_commands_get_the_table_of_sources(called, command, monkeypatch, tmp_path):
+    given, table = [], SourceTable((DeclaredSource("Mine", "M", ("AF", "NSR")),))
+    monkeypatch.setattr(f"ecg.commands.{called}", lambda *arguments, **_: given.append(arguments))
+    (tmp_path / "sources.csv").write_text("source,pattern,labelled\nMine,M,AF|NSR\n")
+    main([*command, "--sources", str(tmp_path / "sources.csv")])
+    main([*command])
+
+    def find_table(arguments):
+        return next((getattr(value, "source_table", value) for value in arguments
+                     if isinstance(value, SourceTable) or hasattr(value, "source_table")), None)  # fmt: skip
+
+    assert [find_table(arguments) for arguments in given] == [table, None]
+    (tmp_path / "sources.csv").write_text("source,pattern,labelled\nMine,M,AF|Scar\n")
+    if command[0] != "sample":  # which knows the classes when it draws
+        assert "Mine: labels Scar, expected some of " in ends_with([*command, "--sources", tmp_path / "sources.csv"])
+    (tmp_path / "sources.csv").write_text("source,pattern\nMine,(\n")
+    assert "sources.csv, line 2: Mine: '(' is no regular" in ends_with(
+        [*command, "--sources", tmp_path / "sources.csv"]
+    )
 
 
 def test_a_review_that_fails_gives_the_reason(headers, synthetic_recordings, tmp_path):

@@ -15,8 +15,7 @@ from ecg.commands.option_types import (
     parse_source,
     parse_source_classes,
 )
-from ecg.commands.options import without_none
-from ecg.commands.settings import find_class
+from ecg.commands.options import find_class, without_none
 from ecg.data.labels import ABBREVIATIONS, CHALLENGE_CLASSES
 
 

@@ -10,7 +10,7 @@ from helpers import capture_log, write_reviews
 from matplotlib.figure import Figure
 from result_helpers import make_bundle
 
-from ecg.commands.review import ReviewSources, review
+from ecg.commands.review import review
 from ecg.data.headers import RecordError
 from ecg.data.labels import (
     ABBREVIATIONS,
@@ -30,7 +30,7 @@ from ecg.models.decision import Rule
 from ecg.reports.training_charts import draw_disagreements
 from ecg.reports.training_tables import disagreement_table
 from ecg.systems.label_cleaning import CleaningSettings, PartiallyLabelledSource
-from ecg.systems.label_comparison import SURE_ABSENT, SURE_PRESENT, Disagreement
+from ecg.systems.label_comparison import SURE_ABSENT, SURE_PRESENT, Disagreement, ReviewSources
 from ecg.training.losses import AsymmetricLoss, FocalLoss
 
 CODE = {diagnosis.abbreviation: diagnosis.codes[0] for diagnosis in (*SCORED, *ADDITIONAL_CLASSES)}

@@ -10,6 +10,7 @@ from ecg.commands.sample import ErrorSample, write_sample
 from ecg.data.headers import RecordError
 from ecg.data.labels import CLASS_INDEX
 from ecg.data.review_lists import read_review_list
+from ecg.data.source_tables import DeclaredSource, SourceTable
 
 COLUMN = CLASS_INDEX["LAD"]
 COUNT = 120
@@ -30,9 +31,9 @@ def predictions(monkeypatch):
     return made
 
 
-def draw(tmp_path, **settings):
+def draw(tmp_path, sources=None, **settings):
     """Write a sample, and return the rows of its recordings."""
-    write_sample("model", "data", tmp_path / "new" / "list.csv", ErrorSample("LAD", **settings))
+    write_sample("model", "data", tmp_path / "new" / "list.csv", ErrorSample("LAD", **settings), sources)
     names = [f"x/{'A' if row % 4 == 0 else 'E'}{row:05}" for row in range(COUNT)]
     rows = read_review_list(tmp_path / "new" / "list.csv", names)
     assert {abbreviation for _, abbreviation in rows} == {"LAD"}
@@ -46,6 +47,19 @@ def test_only_errors_that_can_be_told_are_drawn(predictions, tmp_path):
     expected = (labels != outputs) & predictions.covered[:, COLUMN] & ~(is_cpsc & ~labels)
     assert sorted(rows.tolist()) == np.flatnonzero(expected).tolist()
     assert rows.tolist() != sorted(rows.tolist())
+
+
+def test_only_the_labels_that_a_table_of_sources_declares_can_be_wrong(predictions, tmp_path):
+    labels, outputs = predictions.labels[:, COLUMN], predictions.outputs[:, COLUMN]
+    errors = (labels != outputs) & predictions.covered[:, COLUMN]
+    is_even = np.arange(COUNT) % 2 == 0
+    sources = SourceTable((DeclaredSource("Even", ".*[02468]$", ("AF", "NSR")), DeclaredSource("Odd", ".")))
+    rows = draw(tmp_path, sources, false_positives=COUNT, false_negatives=COUNT)
+    assert sorted(rows.tolist()) == np.flatnonzero(errors & ~(is_even & ~labels)).tolist()
+    rows = draw(tmp_path, SourceTable((DeclaredSource("All", "."),)), false_positives=COUNT, false_negatives=COUNT)
+    assert sorted(rows.tolist()) == np.flatnonzero(errors).tolist(), "CPSC is none of these sources"
+    with pytest.raises(ValueError, match="Mine: labels Mine, expected some of"):
+        draw(tmp_path, SourceTable((DeclaredSource("Mine", ".", ("AF", "Mine")),)))
 
 
 def test_as_many_of_each_kind_are_drawn_and_the_log_counts_them(predictions, tmp_path):

@@ -68,6 +68,18 @@ def test_a_status_and_a_diagnosis_are_of_the_own_classes_first():
     assert names == ["AFib", "LBBB", "STD", "x"]
 
 
+def test_an_abbreviation_of_the_table_is_never_that_of_another_code():
+    classes = ClassTable((Diagnosis("MI", ("PTB-XL:MI",), "infarction"), Diagnosis("AF", ("own",), "flimmer")))
+    names = {code: find_diagnosis(code, classes).abbreviation for code in ("PTB-XL:MI", "own", "427172004")}
+    assert names == {"PTB-XL:MI": "MI", "own": "AF", "427172004": "PVC"}
+    for code, abbreviation, name in (
+        ("164865005", "MI", "myocardial infarction"),
+        ("164889003", "AF", "atrial fibrillation"),
+    ):
+        assert find_diagnosis(code).abbreviation == abbreviation, "a diagnosis of the Challenge"
+        assert find_diagnosis(code, classes) == Diagnosis(code, (code,), name)
+
+
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [

@@ -13,6 +13,7 @@ from keras import layers
 from result_helpers import make_bundle
 
 from ecg.data.batches import REPEATED, ZEROS_IN_FRONT, View, Window
+from ecg.data.class_tables import ClassTable, Diagnosis
 from ecg.data.labels import ABBREVIATIONS, TRAINED, TRAINED_CLASSES
 from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.preprocessing import encode_demographics
@@ -45,6 +46,7 @@ from ecg.systems.explanations import (
     choose_method,
     compute_shading,
     explain,
+    find_tested_class,
     offered_methods,
     resample_relevance,
     smooth_relevance,
@@ -322,6 +324,31 @@ def test_only_tested_methods_of_testable_classes_are_offered():
             assert offered_methods(name) == ()
             with pytest.raises(ExplanationError, match=f"{name} is not explained: no part of a synthetic beat"):
                 choose_method(name, OCCLUSION)
+
+
+OWN = ClassTable((
+    Diagnosis("VES", ("427172004", "extra beat"), ""), Diagnosis("Flimmer", ("164889003",), ""),
+    Diagnosis("PVC", ("SCP:PVC",), ""), Diagnosis("Block", ("164909002", "59118001"), ""),
+    Diagnosis("Wide", ("164909002x", "698252002", "1"), ""),
+))  # fmt: skip
+
+
+def test_a_class_with_the_codes_of_a_tested_class_has_its_methods():
+    assert find_tested_class("VES", OWN) == "PVC" and offered_methods("VES", OWN) == offered_methods("PVC")
+    assert choose_method("VES", classes=OWN) == choose_method("PVC")
+    assert find_tested_class("Flimmer", OWN) == "AF" and offered_methods("Flimmer", OWN) == ()
+    with pytest.raises(ExplanationError, match="Flimmer is not explained: no part of a synthetic beat"):
+        choose_method("Flimmer", classes=OWN)
+
+
+@pytest.mark.parametrize("name", ["PVC", "Block", "Wide"])
+def test_a_class_that_is_none_of_the_challenges_has_all_methods_untested(name):
+    """The abbreviation alone, several classes in one, and a code more than the Challenge's make another class."""
+    assert find_tested_class(name, OWN) is None and offered_methods(name, OWN) == tuple(METHODS)
+    assert choose_method(name, OCCLUSION, OWN) == OCCLUSION
+    assert choose_method(name, classes=OWN) == INTEGRATED_GRADIENTS
+    with pytest.raises(ExplanationError, match=f"{name} is explained by .*, received 'guess'"):
+        choose_method(name, "guess", OWN)
 
 
 @pytest.mark.slow
