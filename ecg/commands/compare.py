@@ -13,7 +13,6 @@ import numpy as np
 from ecg.commands.fold_job import INPUTS, FoldJob, select_stores, start_fold_job
 from ecg.commands.fold_runs import NETWORKS, FoldPlan, SystemRun, run_folds
 from ecg.commands.protocol import Protocol, training_records
-from ecg.commands.train import NOT_IN_FINGERPRINT
 from ecg.data.corrections import (
     CORRECTION_BIAS,
     Corrections,
@@ -47,6 +46,7 @@ from ecg.runtime.files import check_writable
 from ecg.runtime.locks import lock_folder
 from ecg.systems.recipes import Settings
 from ecg.systems.stage_runner import Peaks, Stores, program_versions
+from ecg.systems.training_manifest import NOT_IN_FINGERPRINT
 from ecg.training.trainer import TrainingError
 
 LOGGER = logging.getLogger("ecg")

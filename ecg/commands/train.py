@@ -5,14 +5,13 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
 
 from ecg.commands.reproduction import describe_start
-from ecg.data.class_tables import ClassTable
 from ecg.data.corrections import Corrections, describe_corrections, fingerprint_corrections, load_corrections
 from ecg.data.leads import LEAD_SETS
 from ecg.data.patients import (
@@ -28,7 +27,7 @@ from ecg.data.records import find_records
 from ecg.data.store import add_corrections, build_stores, check_trainable
 from ecg.data.wave_peaks import intersect_stores, load_all_wave_peaks, neurokit_version
 from ecg.models.bundle import Bundle, save_bundle
-from ecg.models.config import FORMAT, model_files
+from ecg.models.config import model_files
 from ecg.reports.model_card import MODEL_CARD
 from ecg.reports.training_report import REPORT_PAGE, report_lines, write_report
 from ecg.reports.training_tables import differing_settings
@@ -40,10 +39,10 @@ from ecg.runtime.limits import TimeBudget
 from ecg.runtime.locks import LOCK, lock_folder
 from ecg.systems.folds import STRATA
 from ecg.systems.method import train_system
-from ecg.systems.pretraining import load_initial_networks
 from ecg.systems.recipes import RECIPES, Settings
 from ecg.systems.results import Results
 from ecg.systems.stage_runner import Peaks, StageRunner, Stores
+from ecg.systems.training_manifest import describe_training, raise_if_different
 from ecg.systems.training_overlap import REPORT_FOLDER
 from ecg.training.trainer import TrainingError
 
@@ -54,12 +53,6 @@ MANIFEST = "training.json"  # file in the model folder: recordings and settings,
 FINISHED = "finished"
 # What a training leaves in the model folder.
 OUTPUT_PATTERNS = ("*_leads.json", "*_leads*.weights.h5", MODEL_CARD, REPORT_FOLDER)
-# Names in messages of those manifest entries that are too long to show.
-UNSHOWN = {"records": "other recordings", "recordings": "other recordings", "patients": "other groups of recordings",
-           "published_folds": "other published folds", "weights": "other weights of the metric",
-           "corrections": "other corrections of labels", "sources.sources": "other sources",
-           **{f"class_table.{field.name}": "other classes" for field in fields(ClassTable)}}  # fmt: skip
-NOT_IN_FINGERPRINT = ("hours", "keep_stages")  # settings that may differ when a run is resumed
 
 
 def train(
@@ -99,11 +92,7 @@ def train(
     settings = keep_stratification(settings or Settings(), read_manifest(model / MANIFEST))
     if settings.peaks:
         neurokit_version()  # raises now instead of after the preprocessing
-    manifest = {name: value for name, value in asdict(settings).items() if name not in NOT_IN_FINGERPRINT}
-    if settings.initial_model:  # raises now instead of after the preprocessing, and tells apart models of one folder
-        networks = load_initial_networks(settings)
-        manifest["initial_model"] = fingerprint(*(array for network in networks for array in network.arrays()))
-    manifest["model_format"] = FORMAT
+    manifest = describe_training(settings)  # raises now instead of after the preprocessing
     paths = find_records(data)
     manifest["records"] = fingerprint([path.relative_to(data).as_posix() for path in paths])
     names = record_names(data, paths)
@@ -235,21 +224,6 @@ def check_model_folder(model: Path, manifest: dict[str, Any]) -> None:
     outputs = sorted(path.name for pattern in OUTPUT_PATTERNS for path in model.glob(pattern))
     if outputs and not unfinished and not read_manifest(model / MANIFEST):
         raise TrainingError(f"{model}: holds {outputs[0]} of an unknown training; give an empty folder")
-
-
-def raise_if_different(different: dict[str, tuple[Any, Any]], model: Path) -> None:
-    """Raise TrainingError if the manifest in a model folder differs.
-
-    Args:
-        different: The result of `manifest_differences`.
-        model: Model folder.
-    """
-    if different:
-        reasons = list(dict.fromkeys(reason for name, reason in UNSHOWN.items() if name in different))
-        for name in sorted(different.keys() - UNSHOWN.keys()):
-            reasons.append("{} {!r}, not {!r}".format(name, *different[name]))
-        raise TrainingError(f"{model}: holds a training of {', '.join(reasons)}; give an empty folder, "
-                            f"or the same recordings and settings")  # fmt: skip
 
 
 def publish(finished: Path, model: Path) -> None:

@@ -1,18 +1,20 @@
-"""Recordings that programs pass: paths of records, or arrays in millivolts."""
+"""Recordings and labels that programs pass: paths of records, arrays, matrices."""
 
 import math
 import numbers
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.sparse import issparse
 
 from ecg.data.headers import HIGHEST_FREQUENCY, LOWEST_FREQUENCY, OLDEST, Header, Lead, RecordError, read_header
 from ecg.data.leads import LEAD_SETS, LEADS, standard_name
 from ecg.data.records import SignalError, find_header, read_raw_signal
 from ecg.data.sex_words import parse_sex
+from ecg.runtime.console import abbreviated_list
 
 MILLIVOLT = 1.0  # gain of a signal that is in mV
 NO_FORMAT = ""  # storage format of an array: no number marks a missing value
@@ -156,3 +158,59 @@ def check_frequency(frequency: object, name: str) -> float:
         return float(frequency)
     expected = f"a sampling frequency from {LOWEST_FREQUENCY:g} to {HIGHEST_FREQUENCY:,.0f} Hz"
     raise RecordError(f"{name}: expected {expected}, received {frequency!r}")
+
+
+def has_label_sets(y: Any) -> bool:
+    """Return whether labels are a set of names for each recording, not a matrix."""
+    if issparse(y) or not isinstance(y, Collection) or isinstance(y, str | bytes):
+        return False
+    rows = list(y)
+    return bool(rows) and all(
+        isinstance(row, set | frozenset | list | tuple) and all(isinstance(name, str) for name in row) for row in rows
+    )
+
+
+def encode_label_sets(label_sets: Iterable[Collection[str]], classes: Sequence[str]) -> np.ndarray:
+    """Return sets of names as a matrix.
+
+    Args:
+        label_sets: The classes of each of N recordings.
+        classes: Names of the K classes.
+
+    Returns:
+        (N, K) bool.
+
+    Raises:
+        ValueError: A name is not among the classes.
+    """
+    index, rows = {name: column for column, name in enumerate(classes)}, []
+    for number, names in enumerate(label_sets):
+        if unknown := [name for name in names if name not in index]:
+            raise ValueError(f"y[{number}]: {', '.join(sorted(unknown))} not among the classes "
+                             f"{abbreviated_list(classes)}")  # fmt: skip
+        rows.append(np.isin(np.arange(len(classes)), [index[name] for name in names]))
+    return np.array(rows)
+
+
+def check_labels(y: Any, classes: Sequence[str]) -> np.ndarray:
+    """Return a matrix of labels as an array.
+
+    Args:
+        y: Whether each recording has each class, (N, K), dense or sparse.
+        classes: Names of the classes.
+
+    Returns:
+        (N, K) bool.
+
+    Raises:
+        ValueError: y has another shape, or a value that is neither 0 nor 1.
+    """
+    labels = np.asarray(y.toarray() if issparse(y) else y)
+    if labels.ndim != 2 or labels.shape[1] != len(classes):
+        expected = f"(recordings, {len(classes)}), a column for each of the classes"
+        raise ValueError(
+            f"y: expected the shape {expected}, or a set of names for each recording, received {labels.shape}"
+        )
+    if labels.dtype.kind not in "biuf" or not np.isin(labels, (0, 1)).all():
+        raise ValueError("y: expected 0 or 1 for each class")
+    return labels.astype(bool)

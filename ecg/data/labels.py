@@ -102,6 +102,21 @@ def load_own_classes(path: str | Path) -> ClassTable:
         raise ValueError(f"{path}: {error}") from None
 
 
+def make_own_classes(names: Iterable[str]) -> ClassTable:
+    """Return a table of your own classes, given their abbreviations.
+
+    A class that is called like one of the Challenge, such as NSR, also has the codes of that one.
+
+    Raises:
+        ValueError: An abbreviation is malformed or there twice, or there is none.
+    """
+    known = {diagnosis.abbreviation: diagnosis for diagnosis in SCORED}
+    diagnoses = (known.get(name, Diagnosis(name, (), name)) for name in names)
+    return ClassTable(tuple(
+        diagnosis._replace(codes=(diagnosis.abbreviation, *diagnosis.codes)) for diagnosis in diagnoses
+    ))  # fmt: skip
+
+
 def load_own_weights(path: str | Path, classes: ClassTable = CHALLENGE_CLASSES) -> WeightTable | None:
     """Read your own weights from a file like the Challenge's weights.csv.
 

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -214,6 +214,25 @@ def number_patients(names: Iterable[str], patients: Patients) -> np.ndarray:
     return np.array([
         numbers.setdefault((patients.get(name, name), name in patients), len(numbers)) for name in names
     ], int)  # fmt: skip
+
+
+def number_groups(groups: Iterable[Hashable]) -> np.ndarray:
+    """Number the patients of recordings, given a value for each recording.
+
+    Args:
+        groups: What stands for the patient of each of N recordings: a number, a name. A recording with None or NaN is
+            a patient of its own.
+
+    Returns:
+        The number of each recording's patient, (N,), in the order of their first recordings.
+
+    Raises:
+        TypeError: A value has no hash.
+    """
+    numbers: dict[Hashable, int] = {}
+    # The key of a missing value is the index of its recording.
+    keys = ((None, index) if group is None or group != group else group for index, group in enumerate(groups))
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], int)
 
 
 def add_patients(stores: Mapping[Preprocessing, Store], patients: Patients | None) -> dict[Preprocessing, Store]:

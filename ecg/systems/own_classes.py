@@ -1,12 +1,91 @@
 """Let a system predict other classes, and know other sources, than its own."""
 
+import os
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
 
 from ecg.data.class_tables import ClassTable
-from ecg.data.labels import default_sources
+from ecg.data.labels import default_sources, load_own_classes, load_own_weights, make_own_classes
 from ecg.data.source_tables import SourceTable
 from ecg.systems.label_cleaning import CleaningSettings, ConflatedClasses, PartiallyLabelledSource
 from ecg.systems.recipes import Settings
+
+
+class LabelledSystem(NamedTuple):
+    """A system that is to be trained on labels.
+
+    Attributes:
+        settings: Its settings.
+        names: Abbreviations of the labelled classes, the columns of the labels.
+    """
+
+    settings: Settings
+    names: tuple[str, ...]
+
+
+def adapt_to_labels(
+    settings: Settings, classes: ClassTable | str | os.PathLike | Sequence[str] | None
+) -> LabelledSystem:
+    """Let a system predict the classes that recordings are labelled with.
+
+    Args:
+        settings: Settings of the system.
+        classes: A table of classes, or the path of its CSV file (`ecg.data.labels.load_own_classes`); or abbreviations.
+            If all of these are among the scored classes of the system's own table, the others are not labelled.
+            Otherwise they are your own classes. None: all scored classes of the system's own table.
+
+    Raises:
+        ValueError: The file is no table of classes, an abbreviation is malformed or there twice, or the system predicts
+            none of the classes.
+    """
+    if isinstance(classes, str | os.PathLike):
+        classes = load_own_classes(Path(classes))
+    if isinstance(classes, ClassTable):
+        table, names = classes, classes.abbreviations
+    elif classes is None:
+        table, names = settings.class_table, settings.class_table.abbreviations
+    else:
+        table, names = settings.class_table, tuple(map(str, classes))
+        if len(set(names)) < len(names):
+            raise ValueError(f"classes: {', '.join(names)} has a class twice")
+        if not set(names) <= set(table.abbreviations):
+            try:
+                table = make_own_classes(names)
+            except ValueError as error:
+                raise ValueError(f"classes: {error}") from None
+    if table != settings.class_table:
+        settings = use_classes(settings, table)
+    return LabelledSystem(select_classes(settings, names), names)
+
+
+def select_weights(system: LabelledSystem, weights: str | os.PathLike | ArrayLike) -> Settings:
+    """Return the settings of a system with other weights of the metric.
+
+    Args:
+        system: The system.
+        weights: The path of a CSV file (`ecg.data.labels.load_own_weights`); or the credit of each prediction of the K
+            labelled classes, (K, K), labels by row. The other classes of the table then have none.
+
+    Raises:
+        ValueError: The file or the array is not a table of the classes.
+    """
+    settings, table, names = system.settings, system.settings.class_table, system.names
+    if isinstance(weights, str | os.PathLike):
+        return replace(settings, weights=load_own_weights(Path(weights), table))
+    array = np.asarray(weights)
+    if array.shape != (len(names), len(names)) or array.dtype.kind not in "biuf":
+        raise ValueError(f"weights: expected {len(names)} rows of {len(names)} numbers, a row and a column for each of "
+                         f"the classes; received the shape {array.shape}")  # fmt: skip
+    indices, wide = table.indices(names), np.zeros((len(table), len(table)))
+    wide[np.ix_(indices, indices)] = array
+    table_weights = tuple(map(tuple, wide.tolist()))
+    given = table.make_weight_array(table_weights)  # checks the numbers
+    return replace(settings, weights=None if np.array_equal(given, table.make_weight_array()) else table_weights)
 
 
 def use_classes(settings: Settings, classes: ClassTable) -> Settings:
@@ -36,6 +115,39 @@ def use_classes(settings: Settings, classes: ClassTable) -> Settings:
         gate=None,
         weights=None,
         proxy_least=None,
+    )
+
+
+def select_classes(settings: Settings, classes: Sequence[str]) -> Settings:
+    """Return a system that predicts only those of its classes that are labelled.
+
+    Args:
+        settings: Settings of the system.
+        classes: Abbreviations of the labelled classes.
+
+    Returns:
+        The settings themselves if all classes of the system are labelled. Otherwise labels are used as they are.
+
+    Raises:
+        ValueError: The system predicts none of the classes.
+    """
+    used = tuple(name for name in settings.classes if name in classes)
+    if used == settings.classes:
+        return settings
+    if not used:
+        raise ValueError(f"classes: {settings.system} predicts none of {', '.join(classes)}")
+    implies, answer_pairs = (
+        tuple(pair for pair in pairs if set(pair) <= set(used)) for pairs in (settings.implies, settings.answer_pairs)
+    )
+    return replace(
+        settings,
+        classes=used,
+        cleaning=CleaningSettings((), (), masks=False),
+        source_masks=False,
+        implies=implies,
+        answer_pairs=answer_pairs,
+        gate=settings.gate if settings.gate and set(settings.gate.classes) <= set(used) else None,
+        fallback=settings.fallback if settings.fallback in used else None,
     )
 
 

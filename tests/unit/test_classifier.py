@@ -5,32 +5,36 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers import read_millivolts
+from helpers import capture_log, read_millivolts
 from result_helpers import WindowNetwork, make_bundle
 from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError, SkipTestWarning
-from sklearn.model_selection import GridSearchCV, cross_val_predict
+from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.preprocessing import FunctionTransformer, MultiLabelBinarizer
 from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
 
 from ecg import ECGClassifier, predict
-from ecg.classifier import select_classes
 from ecg.data.class_files import load_weights
+from ecg.data.class_tables import ClassTable, Diagnosis
 from ecg.data.headers import RecordError
-from ecg.data.labels import ABBREVIATIONS, TRAINED
+from ecg.data.labels import ABBREVIATIONS, CHALLENGE_CLASSES, LETTERS, TRAINED
 from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.resampling import DEFAULT_PREPROCESSING
 from ecg.evaluation.metrics import challenge_score
 from ecg.models.dcnet import DCNetSettings
+from ecg.runtime.cache import ResultCache
 from ecg.runtime.executors import ONE_PROCESS
 from ecg.runtime.limits import TimeBudget
+from ecg.runtime.locks import lock_folder
 from ecg.systems.label_cleaning import CleaningSettings
 from ecg.systems.method import train_system
+from ecg.systems.plan import split_recordings
 from ecg.systems.recipes import AS_LABELLED, RECIPES, Settings
 from ecg.systems.stage_runner import StageRunner
 from ecg.training.settings import TrainingSettings
+from ecg.training.trainer import TrainingError
 
 CLASSES = ("PRWP", "NSR", "AF")  # of these, the default system does not predict the first
 TABLE = "its X is a table of features, of which no row is a recording"
@@ -129,13 +133,14 @@ def signals(recordings):
 
 @pytest.fixture
 def untrained(small_network, monkeypatch):
-    """A function that returns the arguments of the trainings, none of which takes place."""
+    """A function that returns the inputs of the trainings. None of them takes place."""
     calls = []
 
-    def train(settings, n_leads, labelled):
-        calls.append((settings, n_leads, labelled))
+    def train(inputs, checkpoint_folder):
+        calls.append(inputs)
+        assert checkpoint_folder is None
         network = WindowNetwork(len(calls), len(TRAINED))
-        return make_bundle(LEAD_SETS[n_leads], small_network, np.full(26, 0.5), network, fallback="NSR")
+        return make_bundle(LEAD_SETS[inputs.n_leads], small_network, np.full(26, 0.5), network, fallback="NSR")
 
     monkeypatch.setattr("ecg.classifier.train_bundle", train)
     return lambda: calls
@@ -221,8 +226,9 @@ def test_training_gets_the_settings_recordings_and_labels(untrained, signals, la
     parameters = copy.deepcopy(classifier.get_params())
     classifier.fit(signals, labels)
     assert classifier.get_params() == parameters and vars(classifier).keys() - parameters == {"bundle_", "classes_"}
-    ((settings, n_leads, labelled),) = untrained()
-    assert n_leads == 2 and settings.lead_sets == (2,) and settings.seed == 4
+    (inputs,) = untrained()
+    settings, labelled = inputs.settings, inputs.labelled
+    assert inputs.n_leads == 2 and inputs.patients is None and settings.lead_sets == (2,) and settings.seed == 4
     assert settings.leads_of(12) == settings.leads_of(2) == ("I", "II")
     assert (settings.training.epochs, settings.training.batch, settings.peak_training.epochs) == (3, 16, 3)
     assert settings.classes == ("AF", "NSR", "PRWP") and settings.gate is None and settings.fallback == "NSR"
@@ -232,35 +238,24 @@ def test_training_gets_the_settings_recordings_and_labels(untrained, signals, la
         assert [item.labels[ABBREVIATIONS.index(name)] for name in ("AF", "NSR", "PRWP")] == row.tolist()
         assert item.labels.sum() == row.sum()
     ECGClassifier("apprentice", epochs=1).fit(headers[:4], np.eye(26)[:4])
-    settings, n_leads, labelled = untrained()[-1]
-    assert n_leads == 12 and [item.recording for item in labelled] == headers[:4]
+    inputs = untrained()[-1]
+    settings = inputs.settings
+    assert inputs.n_leads == 12 and [item.recording for item in inputs.labelled] == headers[:4]
     expected = RECIPES["apprentice"]
     assert settings.classes == expected.classes and settings.cleaning == expected.cleaning
     assert settings.pretraining.training.epochs == 1 and settings.seed == expected.seed
 
 
-def test_a_system_is_trained_for_the_classes_that_are_labelled():
-    for name, settings in RECIPES.items():
-        if set(settings.classes) <= set(ABBREVIATIONS):
-            assert select_classes(settings, ABBREVIATIONS) is settings
-        selected = select_classes(settings, ["AF", "NSR", "TAb"])
-        assert set(selected.classes) == {"AF", "NSR", "TAb"} & set(settings.classes), name
-        assert not selected.cleaning.rules and not selected.cleaning.masks
-    assert "STD" not in select_classes(RECIPES["xie2022"], ABBREVIATIONS).classes
-    with pytest.raises(ValueError, match="classes: cai2021 predicts none of PRWP, BBB"):
-        select_classes(RECIPES["cai2021"], ["PRWP", "BBB"])
-
-
 def test_scikit_learn_can_validate_search_and_join_it(untrained, signals, labels):
     classifier = ECGClassifier(classes=CLASSES, leads=2, frequency=500)
     assert cross_val_predict(classifier, signals, labels, cv=4, method="predict_proba").shape == labels.shape
-    assert [len(labelled) for _, _, labelled in untrained()] == [12] * 4
+    assert [len(inputs.labelled) for inputs in untrained()] == [12] * 4
     search = GridSearchCV(classifier, {"random_state": [1, 2], "batch": [4]}, cv=2).fit(signals, labels)
-    assert {settings.seed for settings, _, _ in untrained()[4:]} == {1, 2}
+    assert {inputs.settings.seed for inputs in untrained()[4:]} == {1, 2}
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
     first_half = FunctionTransformer(lambda X: [signal[: len(signal) // 2] for signal in X])
     joined = make_pipeline(first_half, classifier).fit(signals, labels)
-    assert len(untrained()[-1][2][0].recording.signal) == len(signals[0]) // 2
+    assert len(untrained()[-1].labelled[0].recording.signal) == len(signals[0]) // 2
     np.testing.assert_array_equal(joined.predict(signals), joined[-1].predict(first_half.transform(signals)))
 
 
@@ -279,8 +274,10 @@ def test_inputs_and_the_trained_classifier_are_not_changed(untrained, signals, l
 
 @pytest.mark.parametrize(("changes", "message"), [
     ({"system": "cai"}, "expected a system, one of cai2021, "),
-    ({"classes": ["AF", "STD", "x"]}, "classes: STD, x unknown, expected some of "),
+    ({"classes": ["AF", "STD", "x y"]}, "classes: abbreviation 'x y': expected up to 12"),
     ({"classes": ["AF", "AF", "NSR"]}, "classes: AF, AF, NSR has a class twice"),
+    ({"classes": "nowhere.csv"}, "nowhere.csv: "),
+    ({"weights": np.eye(2)}, r"weights: expected 3 rows of 3 numbers, .* received the shape \(2, 2\)"),
     ({"classes": ["AF", "NSR"]}, r"y: expected the shape \(recordings, 2\), .* received \(16, 3\)"),
     ({"classes": None}, r"y: expected the shape \(recordings, 26\)"),
     ({"leads": 5}, "leads: expected names or one of 12, 6, 4, 3, 2, received 5"),
@@ -307,6 +304,10 @@ def test_invalid_recordings_and_labels_are_errors(untrained, signals, labels):
         classifier.fit([], labels)
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         classifier.fit(signals[1:], labels)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        classifier.fit(signals, labels, groups=[1, 2])
+    with pytest.raises(ValueError, match=r"y\[0\]: PVC not among the classes PRWP, NSR, AF"):
+        classifier.fit(signals, [["PVC"]] * len(signals))
     for y in (np.where(labels, 2, 0), labels[:, 0], np.where(labels, "1", "0")):
         with pytest.raises(ValueError, match="y: expected|Unknown label type"):
             classifier.fit(signals, y)
@@ -337,3 +338,134 @@ def test_a_system_of_exclusive_classes_can_be_trained(recordings):
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
     np.testing.assert_array_equal(outputs.argmax(axis=1), probabilities.argmax(axis=1))
     assert (outputs.sum(axis=1) == 1).all()
+
+
+def test_labels_can_be_sets_of_names_and_sparse(untrained, signals, labels):
+    classifier = ECGClassifier(classes=CLASSES, leads=2, frequency=500)
+    sets = [{name for name, is_labelled in zip(CLASSES, row, strict=True) if is_labelled} for row in labels]
+    for y in (
+        sets,
+        list(map(sorted, sets)),
+        csr_array(labels),
+        MultiLabelBinarizer(classes=CLASSES).fit_transform(sets),
+    ):
+        classifier.fit(signals, y)
+        rows = [item.labels for item in untrained()[-1].labelled]
+        np.testing.assert_array_equal(np.array(rows)[:, CHALLENGE_CLASSES.indices(CLASSES)], labels)
+    assert classifier.score(signals, sets) == classifier.score(signals, labels)
+
+
+def test_training_gets_your_own_classes_and_weights(untrained, signals, tmp_path):
+    y, weights = np.resize(np.eye(2), (len(signals), 2)), [[1, 0.5], [0, 1]]
+    table = ClassTable((Diagnosis("infarct", ("I21",), "infarct"), Diagnosis("block", ("I45",), "block")))
+    path = tmp_path / "classes.csv"
+    path.write_text("abbreviation,code\ninfarct,I21\nblock,I45\n")
+    for classes, codes in (
+        (["infarct", "block"], ["infarct", "block"]),
+        (table, ["I21", "I45"]),
+        (path, ["I21", "I45"]),
+    ):
+        classifier = clone(ECGClassifier(classes=classes, leads=2, frequency=500, weights=weights)).fit(signals, y)
+        inputs = untrained()[-1]
+        assert classifier.classes_.tolist() == ["infarct", "block"] == list(inputs.settings.classes)
+        assert inputs.settings.class_table.code_lists == tuple(codes) and inputs.settings.sources == LETTERS
+        assert inputs.settings.weight_array.tolist() == weights
+        assert [item.labels.tolist() for item in inputs.labelled[:2]] == [[True, False], [False, True]]
+
+
+def test_training_gets_the_patients_also_in_a_cross_validation(untrained, signals, labels):
+    classifier = ECGClassifier(classes=CLASSES, leads=2, frequency=500)
+    groups = np.array([f"patient {index // 3}" for index in range(len(signals))])
+    classifier.fit(signals, labels, groups)
+    assert untrained()[0].patients.tolist() == [index // 3 for index in range(len(signals))]
+    cross_val_predict(classifier, signals, labels, groups=groups, cv=GroupKFold(2), params={"groups": groups})
+    for (training, _), inputs in zip(GroupKFold(2).split(signals, labels, groups), untrained()[1:], strict=True):
+        expected = np.unique(groups[training], return_inverse=True)[1]
+        assert len(np.unique(np.stack([expected, inputs.patients]), axis=1).T) == len(set(expected))
+
+
+def test_recordings_of_one_patient_cannot_be_split(signals, labels):
+    classifier = ECGClassifier(classes=CLASSES, leads=2, frequency=500)
+    with pytest.raises(
+        RecordError, match="16 recordings are of 1 patient; training needs 2, to keep the recordings of"
+    ):
+        classifier.fit(signals, labels, groups=["a"] * 16)
+
+
+def test_a_checkpoint_folder_that_is_in_use_or_of_no_fit_is_refused(signals, labels, tmp_path):
+    classifier = ECGClassifier(classes=CLASSES, leads=2, frequency=500, checkpoint_folder=tmp_path)
+    with lock_folder(tmp_path), pytest.raises(BlockingIOError, match="another process is at work in this folder"):
+        classifier.fit(signals, labels)
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(TrainingError, match=f"^{tmp_path}: holds notes.txt, which is of no fit; give an empty folder"):
+        classifier.fit(signals, labels)
+
+
+@pytest.mark.slow
+def test_an_interrupted_fit_goes_on_to_the_same_result_and_its_folder_refuses_others(
+    small, signals, tmp_path, monkeypatch
+):
+    """The fit is for your own classes, labelled by sets of names, with several recordings of a patient."""
+    system = replace(small, training=TrainingSettings(epochs=2, steps=2), folds=2)
+    names = ("infarct", "NSR", "block")
+    matrix = np.random.default_rng(1).random((len(signals), 3)) < 0.5
+    sets = [{name for name, is_labelled in zip(names, row, strict=True) if is_labelled} for row in matrix]
+    groups = [f"patient {index // 3}" for index in range(len(signals))]
+    classifier = ECGClassifier(system, names, 2, 500, random_state=5, weights=[[1, 0, 0], [0, 1, 0], [0.5, 0, 1]])
+    splits = []
+
+    def split(*arguments):
+        splits.append(split_recordings(*arguments))
+        return splits[-1]
+
+    monkeypatch.setattr("ecg.systems.method.split_recordings", split)
+    expected = clone(classifier).fit(signals, sets, groups)
+    for training, validation in splits[0]:
+        assert not {groups[index] for index in training} & {groups[index] for index in validation}
+    probabilities, outputs = expected.predict_proba(signals), expected.predict(signals)
+    assert probabilities.shape == (len(signals), 3) and expected.classes_.tolist() == list(names)
+    weights = np.array(classifier.weights)
+    assert expected.score(signals, sets) == challenge_score(matrix, outputs > 0, weights, sinus=1)
+    copied = pickle.loads(pickle.dumps(expected))
+    np.testing.assert_array_equal(copied.predict_proba(signals), probabilities)
+    assert copied.score(signals, matrix) == expected.score(signals, sets)
+
+    folder = tmp_path / "fit"
+    classifier.set_params(checkpoint_folder=folder)
+    save, saved = ResultCache.save, []
+
+    def interrupt(cache, name, arrays):
+        save(cache, name, arrays)
+        saved.append(name)
+        if saved[-2:] == ["result", "progress"]:  # after the first epoch of the second network
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ResultCache, "save", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            clone(classifier).fit(signals, sets, groups)
+    monkeypatch.setattr("ecg.data.memory_stores.prepare_recording", None)  # no recording is read again
+    for ends in (["loaded from cache", "resumed after epoch 1"], ["loaded from cache"] * 2):
+        lines = capture_log()
+        resumed = clone(classifier).fit(signals, matrix, groups)
+        assert [line.partition(": ")[2] for line in lines if "resumed" in line or "cache" in line] == ends
+        np.testing.assert_array_equal(resumed.predict_proba(signals), probabilities)
+        for name in ("thresholds", "calibration"):
+            np.testing.assert_array_equal(getattr(resumed.bundle_.rule, name), getattr(expected.bundle_.rule, name))
+
+    def refuse(reason, X=signals, y=matrix, groups=groups, **changes):
+        message = (
+            f"^{folder}: holds a training of .*{reason}.*; give an empty folder, or the same recordings and settings"
+        )
+        with pytest.raises(TrainingError, match=message):
+            clone(classifier).set_params(**changes).fit(X, y, groups)
+
+    refuse("other recordings", X=[signals[0] / 2, *signals[1:]])
+    refuse("other recordings", X=signals[1:], y=matrix[1:], groups=groups[1:])
+    refuse("other labels", y=~matrix)
+    refuse("other groups of recordings", groups=None)
+    refuse("seed 5, not 6", random_state=6)
+    refuse("training.epochs 2, not 3", epochs=3)
+    refuse("other weights of the metric", weights=None)
+    refuse("other classes", classes=("infarct", "NSR", "other"))
+    assert clone(classifier).fit(signals, matrix, groups).predict_proba(signals).tolist() == probabilities.tolist()

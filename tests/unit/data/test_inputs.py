@@ -1,9 +1,18 @@
 import numpy as np
 import pytest
 from helpers import read_millivolts
+from scipy.sparse import csr_array
 
 from ecg.data.headers import RecordError
-from ecg.data.inputs import Recording, open_recording, resolve_leads, set_demographics
+from ecg.data.inputs import (
+    Recording,
+    check_labels,
+    encode_label_sets,
+    has_label_sets,
+    open_recording,
+    resolve_leads,
+    set_demographics,
+)
 from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.preprocessing import NOT_FINITE, REJECTED, preprocess
 from ecg.data.records import SignalError, read_record
@@ -111,3 +120,30 @@ def test_microvolts_are_refused_as_a_wrong_unit():
     opened = open_recording(Recording(1000 * GOOD, 2, 500), "mine")
     with pytest.raises(SignalError, match="a unit or a gain is likely wrong"):
         preprocess(opened.header, opened.samples, LEAD_SETS[2])
+
+
+def test_sets_of_names_are_told_from_a_matrix():
+    sets = [{"AF", "NSR"}, set(), ["AF"], ("NSR",)]
+    assert has_label_sets(sets) and has_label_sets(tuple(sets)) and has_label_sets(np.array(sets, object))
+    matrices = np.eye(2), np.eye(2).tolist(), csr_array(np.eye(2)), np.array([["1", "0"]])
+    for y in (*matrices[:3], ["AF", "NSR"], "AF", [], [{1}], None, np.array(["AF"])):
+        assert not has_label_sets(y), y
+
+
+def test_sets_of_names_become_a_matrix():
+    encoded = encode_label_sets([{"AF", "NSR"}, [], ["AF", "AF"]], ["NSR", "PVC", "AF"])
+    assert encoded.dtype == bool and encoded.tolist() == [[True, False, True], [False] * 3, [False, False, True]]
+    with pytest.raises(ValueError, match=r"^y\[1\]: VT, X not among the classes NSR, AF$"):
+        encode_label_sets([["AF"], ["X", "NSR", "VT"]], ["NSR", "AF"])
+
+
+def test_a_matrix_of_labels_has_a_column_for_each_class():
+    expected = [[True, False], [False, True]]
+    for y in (np.eye(2), np.eye(2).tolist(), csr_array(np.eye(2)), np.eye(2, dtype=bool)):
+        assert check_labels(y, ["a", "b"]).tolist() == expected
+    for y in (np.eye(3), np.ones(2), ["a", "b"], csr_array(np.eye(3))):
+        with pytest.raises(ValueError, match=r"^y: expected the shape \(recordings, 2\), .* received \("):
+            check_labels(y, ["a", "b"])
+    for y in (2 * np.eye(2), np.array([["1", "0"]]), np.array([[np.nan, 1]])):
+        with pytest.raises(ValueError, match="^y: expected 0 or 1 for each class$"):
+            check_labels(y, ["a", "b"])

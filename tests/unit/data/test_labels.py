@@ -171,3 +171,18 @@ def test_selected_labels_are_in_the_order_of_their_classes_also_unscored_ones():
     selected = labels.select_labels(classes, scored, unscored)
     assert selected.argmax(axis=0).tolist() == [1, labels.CLASS_INDEX["PVC"], labels.CLASS_INDEX["AF"]]
     assert selected.sum() == 3
+
+
+def test_names_alone_make_a_table_of_your_own_classes():
+    table = labels.make_own_classes(["infarct", "NSR", "Normal"])
+    assert table.abbreviations == ("infarct", "NSR", "Normal") and table.sinus == 1
+    assert table.scored[0].codes == ("infarct",) and table.scored[1].codes == ("NSR", "426783006")
+    assert table.encode(["426783006", "infarct"]).tolist() == [True, True, False]
+    np.testing.assert_array_equal(table.make_weight_array(), np.eye(3))
+    for names, reason in (
+        (["a b"], "abbreviation 'a b': expected up to 12"),
+        (["a", "A"], "there twice"),
+        ([], "least"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            labels.make_own_classes(names)

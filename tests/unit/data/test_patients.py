@@ -16,6 +16,7 @@ from ecg.data.patients import (
     add_patients,
     count_patients,
     load_patients,
+    number_groups,
     number_patients,
     read_patient_rows,
     record_names,
@@ -211,3 +212,11 @@ def test_stores_and_their_subsets_have_the_patients_of_their_recordings(store, s
     fewer = {DEFAULT_PREPROCESSING: grouped, None: grouped.subset(chosen)}
     for shared in intersect_stores(fewer, {})[0].values():
         np.testing.assert_array_equal(shared.patients, grouped.patients[chosen])
+
+
+@pytest.mark.parametrize("groups", [
+    [7, 3, 7, None, None, 3], ["b", "a", "b", None, None, "a"], np.array([7, 3, 7, np.nan, np.nan, 3])
+])  # fmt: skip
+def test_groups_are_numbered_and_a_missing_one_is_a_patient_of_its_own(groups):
+    assert number_groups(groups).tolist() == [0, 1, 0, 2, 3, 1]
+    assert number_groups(iter(groups)).tolist() == [0, 1, 0, 2, 3, 1]
