@@ -1,9 +1,9 @@
-"""Train by a cluster whose workers are killed, or whose link is cut, and compare the models with those of one process.
+"""Kill the workers of a cluster or cut its link while it trains, and compare its models with those of one process.
 
 python -m benchmarks.cluster_trials FOLDER [TRIAL ...] [--records N] [--epochs N] [--kills N] [--cuts SECONDS ...]
 
-- kills: in one training, workers and the processes that they train in are killed (SIGKILL), the first while it writes a
-  shard.
+- kills: SIGKILL ends workers and the processes that they train in, all in one training. The first worker writes a shard
+  at that time.
 - hosts: the two workers are on two network hosts, and their link is cut for so many seconds while both train. The hosts
   are network namespaces of this machine (Linux, as root, with iproute2). Each has an address of its own, and one link
   leads from one to the other. Command, scheduler and a worker are on the first, another worker is on the second. Both
@@ -38,7 +38,7 @@ SETTINGS = "--width 4 --leads 3 2 --resamples 2 --no-masks --no-relabel-cpsc --n
 # Results are the same to the bit with the same number of threads.
 THREADS = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OMP_NUM_THREADS": "1"}
 LONGEST = 3600  # s that a training may take
-BETWEEN_KILLS = 1.0, 6.0  # s, of which the time is drawn
+BETWEEN_KILLS = 1.0, 6.0  # the shortest and the longest time, in s; it is drawn at random
 
 
 class Hosts:

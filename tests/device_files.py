@@ -181,7 +181,7 @@ def write_mfer(path):
 
 
 def lzw_bytes(content):
-    """Content in LZW codes of 10 bits, the table of which is full at 1022."""
+    """Compress content by LZW with codes of 10 bits. The table is full at 1022."""
     table = {bytes((value,)): value for value in range(256)}
     word, codes = b"", []
     for value in content:

@@ -61,7 +61,7 @@ class ClassTable:
     def __post_init__(self) -> None:
         if not self.scored:
             raise ValueError("expected at least one class")
-        classes: dict[str, str] = {}  # names that are in use, in lower case, and of which class
+        classes: dict[str, str] = {}  # the class of each name in use, by the name in lower case
         for diagnosis in self.diagnoses:
             if not ABBREVIATION.fullmatch(diagnosis.abbreviation):
                 raise ValueError(f"abbreviation {diagnosis.abbreviation!r}: expected up to 12 letters, digits, '_', "
@@ -170,7 +170,7 @@ class ClassTable:
         return _encode(codes, self.evaluated_class_of_code, len(self))
 
     def encode_additional(self, codes: Iterable[str]) -> np.ndarray:
-        """Return which additional classes a recording's codes name: (A,) bool."""
+        """Return the additional classes that a recording's codes name: (A,) bool."""
         return _encode(codes, self.additional_class_of_code, len(self.additional))
 
     def has_diagnosis(self, codes: Iterable[str]) -> bool:

@@ -37,7 +37,7 @@ def _read_challenge_classes() -> ClassTable:
 
 
 CHALLENGE_CLASSES = _read_challenge_classes()
-# The same as constants, for what is about these classes alone.
+# Constants for code that works with the Challenge's classes alone.
 SCORED, ABBREVIATIONS = CHALLENGE_CLASSES.scored, CHALLENGE_CLASSES.abbreviations
 CLASS_INDEX, CLASS_OF_CODE = CHALLENGE_CLASSES.index, CHALLENGE_CLASSES.class_of_code
 TRAINED, TRAINED_CLASSES = CHALLENGE_CLASSES.trained, CHALLENGE_CLASSES.trained_classes
@@ -53,7 +53,7 @@ CHALLENGE_SOURCES = read_source_table(FOLDER / "sources.csv")
 LAST_CHAPMAN = 10646  # Chapman-Shaoxing and Ningbo share the prefix JS and differ in the number
 DISCARDED_SOURCES = CHALLENGE_SOURCES.untrained
 LETTERS = SourceTable()  # the source of a record is the letters that its name begins with
-CPSC_LABELS = CHALLENGE_SOURCES.sources[0].labelled  # with PVC, which CPSC's ventricular ectopic beats count as
+CPSC_LABELS = CHALLENGE_SOURCES.sources[0].labelled  # with PVC: CPSC's ventricular ectopic beats count as PVC
 CPSC_SCORED = tuple(name for name in CPSC_LABELS if name != "PVC")  # the scored classes that CPSC labels
 PROXY_SOURCE = "Georgia"  # its recordings are the most similar to the official test data
 
@@ -174,7 +174,7 @@ def select_labels(indices: np.ndarray, labels: np.ndarray, additional: np.ndarra
 
 
 def find_single_labels(indices: np.ndarray, labels: np.ndarray, additional: np.ndarray) -> np.ndarray:
-    """Return which recordings have exactly one of several classes, (N,) bool.
+    """Return whether each recording has exactly one of several classes, (N,) bool.
 
     The labels of others cannot be compared with a model of exclusive classes: it would have to deny one of two labels.
     The arguments are those of `select_labels`.
@@ -201,7 +201,7 @@ def find_source(text: str) -> str:
 def default_sources(classes: ClassTable) -> SourceTable:
     """Return the sources that are known for a table of classes.
 
-    What is known of the Challenge's sources is about its classes. With others, records that are called alike are of no
-    known source.
+    The Challenge's sources are described by the Challenge's classes. With other classes, no record has a known source,
+    even if it is called like the records of one.
     """
     return CHALLENGE_SOURCES if classes == CHALLENGE_CLASSES else LETTERS

@@ -1,4 +1,4 @@
-"""Tables of sources: which records are of which database, and how it labels."""
+"""Tables of sources: the databases that records are of, and how each labels."""
 
 import re
 from collections.abc import Collection, Iterator
@@ -38,7 +38,7 @@ class SourceTable:
     """Sources by the names of their records.
 
     Attributes:
-        sources: The sources. A record is of the first whose pattern matches its name.
+        sources: The sources. The first with a pattern that matches the name of a record is the record's source.
 
     Raises:
         ValueError: A name is missing, a pattern is no regular expression, or conflated classes are not two.

@@ -1,7 +1,7 @@
-"""What a model says in files for other programs, and their comparison with Keras.
+"""Describe models in files for other programs, and compare these files with Keras.
 
-These files need neither Keras nor this package. They have all networks of a model, and a description of what has to be
-known before and after them: preprocessing, classes and decision rule.
+The files need neither Keras nor this package. Each has all networks of a model. Its description gives what a program
+needs before and after the networks: preprocessing, classes and decision rule.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -72,7 +72,7 @@ def describe_contract(bundle: Bundle, packages: Sequence[str]) -> str:
 
     Args:
         bundle: The model.
-        packages: Names of the packages that write and run the file, whose versions it names.
+        packages: Names of the packages that write and run the file. The description gives their versions.
     """
     general, member = bundle.ensemble.general, bundle.ensemble.general.members[0]
     names = {diagnosis.abbreviation: diagnosis for diagnosis in bundle.classes.diagnoses}
