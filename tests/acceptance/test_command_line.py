@@ -69,7 +69,8 @@ NAMES = {
     "synthesize": {"--sources": ("georgia=2", ("Georgia", 2.0))},
 }  # fmt: skip
 TABLES = {"train": ("--classes", "--sources"), "compare": ("--classes", "--sources"), "evaluate": ("--classes",),
-          "review": ("--sources",), "agreement": ("--classes",), "audit": ("--classes", "--sources")}  # fmt: skip
+          "review": ("--sources",), "sample": ("--sources",), "serve": ("--sources",),
+          "agreement": ("--classes", "--sources"), "audit": ("--classes", "--sources")}  # fmt: skip
 for command, options in TABLES.items():
     NAMES[command] |= dict.fromkeys(options, ("File.csv", Path("File.csv")))
 NAMES["estimate"] = NAMES["train"]
