@@ -175,4 +175,4 @@ def parse_sample(texts: Sequence[str]) -> tuple[str, int, int]:
         numbers = [int(number_parser(name)(text)) for name, text in zip(SAMPLED, texts[1:], strict=True)]
         return parse_class(texts[0]), numbers[0], numbers[1]
     except argparse.ArgumentTypeError as error:
-        raise ValueError(f"--sample: {error}") from None
+        raise ValueError(f"argument --sample: {error}") from None

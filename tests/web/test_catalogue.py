@@ -255,10 +255,10 @@ def test_a_hundred_thousand_recordings_are_listed_from_the_cache_in_seconds(data
         folder.mkdir(parents=True)
         for index in range(1000):
             (folder / f"E{number:02}{index:03}.hea").touch()
-    monkeypatch.setattr(catalogue_module, "read_row", lambda path: row)
+    monkeypatch.setattr(catalogue_module, "read_row", lambda path, classes: row)
     first = load_catalogue(tmp_path / "large", tmp_path / "cache", executor=ONE_PROCESS)
     (folder / "E99999.hea").write_text("changed")
-    monkeypatch.setattr(catalogue_module, "read_row", lambda path: row._replace(age=7.0))
+    monkeypatch.setattr(catalogue_module, "read_row", lambda path, classes: row._replace(age=7.0))
     times = []
     for _ in range(2):
         start = time.perf_counter()

@@ -294,7 +294,7 @@ def test_a_sample_is_that_of_the_command_and_a_list_is_served_in_its_order(serve
     rows = [line.split(",") for line in (tmp_path / "list.csv").read_text().split()[1:]]
     assert rows
     for options in (["--list", tmp_path / "list.csv"], ["--sample", "nsr", "2", "2", "--seed", "5"]):
-        _, client = serve(data, "--blinded", "--reviewer", "Ann", *options)
+        _, client = serve(data, "--reviewer", "Ann", *options)
         items = client.get("/api/recordings").json()["items"]
         assert [[item["record"], *item["classes_to_review"]] for item in items] == rows
         assert client.get("/api/session").json()["listed"] == len(rows)
@@ -304,8 +304,8 @@ def test_a_sample_is_that_of_the_command_and_a_list_is_served_in_its_order(serve
 @pytest.mark.parametrize(("options", "message"), [
     (["--reviews", "data/reviews"], r"data/reviews: is in .*data, where nothing is written; choose --reviews FOLDER"),
     (["--reviewer", "../x"], r"\.\./x: expected letters.*"),
-    (["--sample", "LAD", "50", "x"], r"--sample: expected an integer from 0 to 1,000,000, received 'x'"),
-    (["--sample", "LADY", "50", "50"], r"--sample: expected one of AF, .*, received 'LADY'"),
+    (["--sample", "LAD", "50", "x"], r"argument --sample: expected an integer from 0 to 1,000,000, received 'x'"),
+    (["--sample", "LADY", "50", "50"], r"argument --sample: expected one of AF, .*, received 'LADY'"),
     (["--list", "nowhere.csv"], r"nowhere\.csv: .*"),
     (["--host", "0.0.0.0", "--no-token"], r"--no-token is for a server that only this machine reaches; .*"),
     (["--host", "192.0.2.1"], r"192\.0\.2\.1:8123: Cannot assign requested address"),
