@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 
+from ecg.data.class_tables import ClassTable, Diagnosis
 from ecg.data.headers import Header, HeaderError, Lead
 from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, MERGED, unscored_diagnoses
 from ecg.data.leads import LEADS
@@ -256,6 +257,20 @@ def test_all_positive_and_all_labelled_classes_are_among_the_models_bars(names):
     lengths = [drawn[name].get_width() / full for name in drawn]
     assert lengths == pytest.approx([probabilities[CLASS_INDEX[name]] for name in drawn])
     assert lengths == sorted(lengths, reverse=True)
+
+
+def test_classes_of_your_own_name_labels_and_bars_within_the_panel():
+    wide = "W" * 12  # the longest and widest abbreviation
+    classes = ClassTable((Diagnosis("Fib", ("164889003",), ""), Diagnosis("AF", ("own",), ""),
+                          Diagnosis(wide, ("wide",), "")))  # fmt: skip
+    model = ModelPanel(np.array([0.9, 0.2, 0.7]), np.full(3, 0.5), highlighted=2, classes=classes)
+    header = header_of(LEADS, codes=("164889003", "wide", "426783006"))
+    figure = draw_record(header, recording_of(LEADS), 0, model)
+    assert f"Labels: Fib, {wide}, NSR" in texts(figure) and bars(figure).keys() == {"Fib", "AF", wide, "highlighted"}
+    renderer, panel = FigureCanvasAgg(figure).get_renderer(), figure.axes[-1]
+    (name,) = [text for text in panel.texts if text.get_text().startswith("WW")]
+    left = panel.get_window_extent(renderer).x0
+    assert name.get_text().endswith("...") and name.get_window_extent(renderer).x0 >= left
 
 
 def test_the_most_probable_classes_fill_the_panel_if_few_are_positive():
