@@ -6,6 +6,7 @@ help:
 	@echo "make test            set up, check style and types, run the tests"
 	@echo "make test-slow       the tests of more than a second, which train networks: about half an hour"
 	@echo "make test-web        the tests in Chromium, which is installed if missing, and in Node: two minutes"
+	@echo "make test-extras     install the package with each extra in an environment of its own, and use it: five minutes"
 	@echo "make challenge-test  train on recordings with every defect, and predict with the Challenge's scripts"
 	@echo "make docs            build the documentation into build/docs; a broken reference is an error"
 	@echo "make bench           how fast each part is, against the machine's limits"
@@ -54,7 +55,7 @@ demo: .venv/installed
 test: .venv/installed-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not slow and not web" -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "not slow and not web and not extras" -n 2 --dist loadfile --no-loadscope-reorder
 
 # The whole way on 60 recordings with every defect, with stand-ins for the Challenge's scripts: some ten minutes.
 challenge-test: .venv/installed
@@ -80,6 +81,10 @@ test-web: .venv/installed-dev
 		&& apt-get update --quiet && apt-get install --quiet --yes --no-install-recommends chromium; } \
 		|| { echo "make test-web needs the browser chromium or google-chrome: install one of them"; exit 1; }
 	$(BIN)/python -m pytest -m web tests/web
+
+# Fresh environments in build/extras. They hold links to the files in uv's cache, and so hardly need disk space.
+test-extras: .venv/installed-dev
+	$(BIN)/python -m pytest -m extras tests/extras
 
 # No script of a package runs.
 build/node/installed: docs/examples/package.json docs/examples/package-lock.json
@@ -113,4 +118,4 @@ clean:
 	rm -rf .venv build dist demo .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help lock demo test test-web docs challenge-test test-slow bench docker-test clean
+.PHONY: help lock demo test test-web test-extras docs challenge-test test-slow bench docker-test clean

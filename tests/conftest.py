@@ -2,6 +2,8 @@ import errno
 import logging
 import os
 import signal
+import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from ecg.runtime.executors import ONE_PROCESS
 TESTS = Path(__file__).parent
 # Folders and files of the tests that import Keras.
 KERAS_TESTS = ("unit/models", "unit/training", "unit/systems", "unit/reports", "unit/commands", "integration",
-               "acceptance", "benchmarks", "unit/runtime/test_keras_startup.py", "unit/test_api.py",
+               "acceptance", "benchmarks", "extras", "unit/runtime/test_keras_startup.py", "unit/test_api.py",
                "unit/test_classifier.py", "unit/test_doctests.py", "web/test_own_classes.py",
                "web/test_script_examples.py", "web/test_serve.py")  # fmt: skip
 LONG_TESTS = ("integration", "acceptance", "unit/training", "unit/models/test_bundle.py",
@@ -108,6 +110,16 @@ def cluster(tmp_path_factory):
 
     with run_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory):
+    """The path of a wheel of this package."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*command, "--wheel-dir", folder, TESTS.parent], check=True, capture_output=True)
+    [path] = folder.glob("*.whl")
+    return path
 
 
 @pytest.fixture(autouse=True)

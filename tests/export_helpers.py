@@ -102,12 +102,12 @@ def write_longer(header_path, seconds, path):
     return path.with_suffix(".hea")
 
 
-def run_example(script, model, record, forbidden=("keras", "tensorflow", "ecg")):
-    """Run an example of the page in Python: probabilities (22,), and which classes are predicted."""
+def run_example(script, model, record, forbidden=("keras", "tensorflow", "ecg"), python=sys.executable):
+    """Run an example of the page by a Python: probabilities (22,), and which classes are predicted."""
     code = f"import runpy, sys\nsys.argv[1:] = {[str(model), str(record.with_suffix(''))]}\n"
     code += f"sys.path.insert(0, {str(EXAMPLES)!r})\nrunpy.run_path({str(EXAMPLES / script)!r})\n"
     code += f"assert not {set(forbidden)} & set(sys.modules)\n"
-    done = subprocess.run([sys.executable, "-c", code], cwd=EXAMPLES.parents[1], capture_output=True, text=True)
+    done = subprocess.run([python, "-c", code], cwd=EXAMPLES.parents[1], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     rows = [line.split(maxsplit=3) for line in done.stdout.splitlines()]
     assert [row[0] for row in rows] == list(TRAINED_CLASSES)

@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from lock_files import PIN, read_lock
 from packaging.requirements import Requirement
 from packaging.version import Version
 
@@ -19,9 +20,6 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCKS = ("cpu", "cuda", "dev")
 PYTHONS = ("3.11.7", "3.12.1", "3.13.0")
-PIN = re.compile(
-    r"^([a-z0-9.-]+)(?:\[[a-z-]+\])?==(\S+)( ; [^\\]+)? \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", re.M
-)
 
 
 def read_requirements(path):
@@ -33,19 +31,6 @@ def read_requirements(path):
         elif line:
             name, _, version = line.partition("==")
             versions[name] = version
-    return versions
-
-
-def read_lock(name, python="3.11.7"):
-    """Read the versions of the packages that a lock file installs on Linux with a version of Python."""
-    environment = {"python_full_version": python, "sys_platform": "linux"}
-    environment |= {"implementation_name": "cpython", "platform_python_implementation": "CPython"}
-    versions = {}
-    for package, version, marker, _ in PIN.findall((ROOT / f"locks/{name}.txt").read_text()):
-        requirement = Requirement(f"{package}=={version}{marker}")
-        if requirement.marker is None or requirement.marker.evaluate(environment):
-            assert package not in versions, f"{package} is pinned twice for Python {python}"
-            versions[package] = version
     return versions
 
 
@@ -129,16 +114,6 @@ def test_commits_are_checked_by_the_ruff_of_the_tests():
 )
 def test_usage_names_the_command_that_was_started(path, name):
     assert program_name(path) == name
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """The path of a wheel of this package."""
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    subprocess.run([*command, "--wheel-dir", folder, ROOT], check=True, capture_output=True)
-    [path] = folder.glob("*.whl")
-    return path
 
 
 def test_a_wheel_holds_the_modules_tables_and_texts_alone(wheel):

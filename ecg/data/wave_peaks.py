@@ -192,7 +192,7 @@ def neurokit_version() -> str:
     try:
         return metadata.version("neurokit2")
     except metadata.PackageNotFoundError:
-        raise NeuroKitMissing("peaks are found by NeuroKit2, which is missing: pip install neurokit2") from None
+        raise NeuroKitMissing("neurokit2 is missing: pip install 'reduced-lead-ecg[peaks]'") from None
 
 
 def _find_store_peaks(folder: Path, digest: str, rate: int, record: int) -> PeakList:

@@ -268,6 +268,7 @@ def open_executor(jobs: int | None = None, cluster: str | None = None) -> Iterat
     try:
         from ecg.runtime.cluster import open_cluster
     except ModuleNotFoundError as error:
-        raise ClusterError(f"--cluster needs {error.name}, which is missing: pip install '.[distributed]'") from None
+        command = "pip install 'reduced-lead-ecg[distributed]'"
+        raise ClusterError(f"--cluster needs {error.name}, which is missing: {command}") from None
     with open_cluster(cluster) as executor:
         yield executor

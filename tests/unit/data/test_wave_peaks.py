@@ -151,7 +151,7 @@ def test_missing_neurokit_is_an_error_with_the_command_to_install_it(small_store
         lambda: find_peaks(NOISE, RATE),
         lambda: load_wave_peaks(small_store[0], RATE, small_store[1], executor=ONE_PROCESS),
     ):
-        with pytest.raises(NeuroKitMissing, match="pip install neurokit2"):
+        with pytest.raises(NeuroKitMissing, match=r"^neurokit2 is missing: pip install 'reduced-lead-ecg\[peaks\]'$"):
             call()
 
 

@@ -120,7 +120,8 @@ def test_without_dask_the_option_names_what_to_install(tmp_path):
     code += f"main(['audit', {str(tmp_path)!r}, '--cluster', '127.0.0.1:1'])"
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (ended.returncode, ended.stdout) == (1, "")
-    assert ended.stderr.endswith("--cluster needs distributed, which is missing: pip install '.[distributed]'\n")
+    command = "pip install 'reduced-lead-ecg[distributed]'"
+    assert ended.stderr.endswith(f"--cluster needs distributed, which is missing: {command}\n")
 
 
 def test_a_call_does_not_leave_handlers_here(tmp_path):
