@@ -1,16 +1,17 @@
 """Audit, train, predict and score as in the Challenge, with defective recordings.
 
-python -m benchmarks.challenge [--records N] [--test-records N] [--seed S] [--folder FOLDER] [option of ecg train ...]
+python -m benchmarks.challenge [--records N] [--test-records N] [--seed S] [--folder FOLDER] [setting of ecg train ...]
 
 Synthetic recordings with the defects of the real databases are audited and trained on. Then stand-ins for the
 Challenge's own scripts (benchmarks/drivers) replace those of the entry, and predict other such recordings in all five
-lead sets. A recording or defect that is lost without a report is a fault. Without options of `ecg train`, the stand-in
-trains, too, with the default settings.
+lead sets. A recording or defect that is lost without a report is a fault. The training by the stand-in has the settings
+of `ecg train` that are given.
 """
 
 import argparse
 import csv
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -33,6 +34,23 @@ AUDITED = {
     "sex unknown": "sex unknown", "repeated code": "diagnosis repeated", "unknown code": "diagnosis unknown",
 }  # fmt: skip
 REPAIRED = ("flat lead", "beyond 20 mV", "marked invalid")  # defects that a training also lists
+# Run a script that trains, with other settings than the entry has: python -c CODE SCRIPT DATA MODEL [setting ...]
+TRAIN_WITH_SETTINGS = """
+import argparse, runpy, sys
+from ecg.runtime.keras_startup import start_keras
+start_keras()
+from ecg.commands.options import add_settings
+from ecg.commands.settings import training_settings
+from ecg.systems.recipes import RECIPES
+from team_code import SYSTEM
+
+parser = argparse.ArgumentParser()
+add_settings(parser)
+script, data, model, *settings = sys.argv[1:]
+RECIPES[SYSTEM] = training_settings(parser.parse_args(settings))
+sys.argv = [script, data, model]
+runpy.run_path(script, run_name="__main__")
+"""
 
 
 class Outcome(NamedTuple):
@@ -61,7 +79,7 @@ def run_challenge(folder: Path, records: int, test_records: int, seed: int, opti
         records: Number of recordings to train on.
         test_records: Number of recordings to predict in each lead set.
         seed: Seed of the recordings; those to predict have the next one.
-        options: Options of `python -m ecg train`; without any, the stand-in for the Challenge's script trains.
+        options: Options of `python -m ecg train` that choose other settings than the default ones.
     """
     shutil.rmtree(folder, ignore_errors=True)
     data, model, entry = folder / "training_data", folder / "model", folder / "entry"
@@ -81,10 +99,7 @@ def run_challenge(folder: Path, records: int, test_records: int, seed: int, opti
     begun = time.monotonic()
     subprocess.run([sys.executable, "-m", "ecg", "audit", data, "--output", audit], cwd=entry, capture_output=True)
     seconds["audit"] = time.monotonic() - begun
-    if options:
-        run_step("training", "-m", "ecg", "train", data, model, *options)
-    else:
-        run_step("training", "train_model.py", data, model)
+    run_step("training", "-c", TRAIN_WITH_SETTINGS, "train_model.py", data, model, *options)
     report = json.loads((model / "report" / "report.json").read_text())
     faults = [*check_audit(audit, recordings), *check_training(report, recordings)]
     scores = {}
@@ -95,10 +110,12 @@ def run_challenge(folder: Path, records: int, test_records: int, seed: int, opti
         run_step(f"predictions, {count} leads", "test_model.py", model, test_data, theirs)
         run_step(f"predictions by our script, {count} leads", ROOT / "test_model.py", model, test_data, ours)
         faults += check_outputs(theirs, ours, test_truths)
-        scores[count] = run_step(f"scores, {count} leads", ROOT / "evaluate_model.py", test_data, theirs)
+        printed = run_step(f"scores, {count} leads", ROOT / "evaluate_model.py", test_data, theirs)
+        scores[count] = printed.splitlines()[-1]
+        faults += check_scores(scores[count], count)
     defects = Counter(name for recording in recordings for name in recording.defects)
     excluded = Counter(row["reason"] for row in report["excluded"])
-    return Outcome({count: text.splitlines()[-1] for count, text in scores.items()}, seconds, defects, excluded, faults)
+    return Outcome(scores, seconds, defects, excluded, faults)
 
 
 def copy_entry(folder: Path) -> None:
@@ -149,6 +166,14 @@ def check_outputs(entry_folder: Path, own_folder: Path, recordings: list[Truth])
         if text != (own_folder / f"{recording.name}.csv").read_text():
             faults.append(f"outputs: {own_folder.name}/{recording.name}.csv differs from {entry_folder.name}")
     return faults
+
+
+def check_scores(line: str, n_leads: int) -> list[str]:
+    """Return a line if a line of five scores does not end with a number, the Challenge metric."""
+    scores = line.split(",")
+    if len(scores) == 5 and math.isfinite(float(scores[-1])):
+        return []
+    return [f"scores: {line} with {n_leads} leads"]
 
 
 def describe_outcome(outcome: Outcome) -> list[str]:

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import keras
@@ -13,12 +14,13 @@ from result_helpers import make_bundle
 
 from benchmarks.challenge import (
     AUDITED,
+    Outcome,
     check_audit,
     check_outputs,
+    check_scores,
     check_training,
     copy_entry,
     describe_outcome,
-    run_challenge,
 )
 from ecg.commands.audit import audit
 from ecg.data.labels import TRAINED
@@ -100,10 +102,13 @@ def test_every_recording_and_repair_is_in_the_report_and_one_that_is_not_is_a_fa
     assert any("unknown code" in fault for fault in check_training(report | {"unknown_codes": []}, truths))
 
 
-@pytest.mark.slow
-def test_the_whole_way_with_the_stand_ins(tmp_path):
-    outcome = run_challenge(tmp_path, 60, 60, 3, ["--width", "4", "--epochs", "1"])
-    assert outcome.faults == [] and sorted(outcome.scores) == sorted(LEAD_SETS)
-    assert set(outcome.defects) == {defect.name for defect in DEFECTS}
-    assert all(len(scores.split(",")) == 5 and "nan" not in scores.split(",")[-1] for scores in outcome.scores.values())
-    assert describe_outcome(outcome)[-1] == "0 faults"
+@pytest.mark.parametrize("line", ["0.500,0.100,0.000,0.200,nan", "0.500,0.100,0.000,0.200", "0,0,0,0,inf"])
+def test_a_metric_that_is_no_number_is_a_fault(line):
+    assert check_scores("0.500,nan,0.000,0.200,-0.250", 12) == []
+    assert check_scores(line, 12) == [f"scores: {line} with 12 leads"]
+
+
+def test_faults_are_counted_and_listed_last():
+    outcome = Outcome({12: "0.5,0.1,0,0.2,-0.25"}, {"audit": 1.0}, Counter(), Counter(), ["lost", "different"])
+    assert describe_outcome(outcome)[-3:] == ["2 faults", "lost", "different"]
+    assert describe_outcome(outcome._replace(faults=[]))[-1] == "0 faults"

@@ -17,7 +17,7 @@ from ecg.runtime.console import INTERRUPTED, INTERRUPTED_MESSAGE, RESUME_MESSAGE
 
 ROOT = Path(__file__).parents[2]
 SMALL = "--width 4 --leads 2 --epochs 2 --jobs 2 --resamples 5".split()
-COMPARED = "--systems cai2021 --width 4 --leads 2 --epochs 1 --folds 2 --jobs 2".split()
+COMPARED = "--systems cai2021-no-relabelling --width 4 --leads 2 --epochs 1 --folds 2 --jobs 2".split()
 
 
 @pytest.fixture(scope="module")
