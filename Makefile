@@ -6,7 +6,7 @@ help:
 	@echo "make test            set up, check style and types, run the tests"
 	@echo "make test-slow       the tests of more than a second, which train networks: about half an hour"
 	@echo "make test-web        the tests in Chromium, which is installed if missing, and in Node: two minutes"
-	@echo "make test-extras     install the package with each extra in an environment of its own, and use it: five minutes"
+	@echo "make test-extras     install the package with each extra in an environment of its own, and use it there"
 	@echo "make challenge-test  train on recordings with every defect, and predict with the Challenge's scripts"
 	@echo "make docs            build the documentation into build/docs; a broken reference is an error"
 	@echo "make bench           how fast each part is, against the machine's limits"

@@ -67,11 +67,11 @@ class Environment(NamedTuple):
         return subprocess.Popen(command, cwd=self.work, env=variables, text=True, stdin=subprocess.DEVNULL, **options)
 
     def fail(self, *arguments):
-        """Run a program that ends with status 1, and return the last line of its errors."""
+        """Run a program that ends with status 1 and prints one line, and return this."""
         with self.start(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
             printed, errors = process.communicate()
-        assert (process.returncode, printed) == (1, ""), errors
-        return errors.splitlines()[-1]
+        assert (process.returncode, printed, errors.count("\n")) == (1, "", 1), errors
+        return errors.strip()
 
     def run(self, *arguments):
         """Run a program that succeeds, and return what it printed."""
