@@ -87,8 +87,8 @@ class Environment(NamedTuple):
 
     def list_distributions(self):
         """Return the versions of what is installed, by name."""
-        listed = run_uv("pip", "list", "--quiet", "--format", "json", "--python", self.python)
-        return {item["name"].lower(): item["version"] for item in json.loads(listed)}
+        printed = run_uv("pip", "list", "--quiet", "--format", "json", "--python", self.python)
+        return {item["name"].lower(): item["version"] for item in json.loads(printed)}
 
 
 def run_uv(*arguments):
@@ -264,11 +264,11 @@ def test_web_serves_the_page_a_recording_and_predictions_for_programs(make_envir
                 assert lines[-1], "".join(lines)
             address, _, token = lines[-1].strip().partition("?token=")
             with httpx.Client(base_url=address, headers={"authorization": f"Bearer {token}"}, timeout=60) as client:
-                page, listed = client.get("/"), client.get("/api/recording", params={"record": record.stem})
+                page, described = client.get("/"), client.get("/api/recording", params={"record": record.stem})
                 answer = client.post("/api/predict", files=files)
         finally:
             process.terminate()
-    assert page.status_code == listed.status_code == answer.status_code == 200, answer.text
-    assert "<html" in page.text and listed.json()["record"] == record.stem
+    assert page.status_code == described.status_code == answer.status_code == 200, answer.text
+    assert "<html" in page.text and described.json()["record"] == record.stem
     probabilities = [item["probability"] for item in answer.json()["classes"]]
     np.testing.assert_allclose(probabilities, expected.probabilities[TRAINED], atol=1e-5)
