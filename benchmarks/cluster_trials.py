@@ -135,7 +135,7 @@ def train_with_cut(hosts, data, folder, epochs, seconds):
         training = hosts.start(0, log, "-m", "ecg", "train", data, model, *SETTINGS, "--epochs", epochs,
                                "--cluster", address)  # fmt: skip
         try:
-            wait_for(lambda: len(list(model.glob("stages/general_*/progress.npz"))) == 2, [training])
+            wait_for(lambda: len(find_states(model)) == 2, [training])
             hosts.cut(seconds)
             training.wait(LONGEST)
         finally:
@@ -166,6 +166,7 @@ def train_with_kills(data, folder, epochs, kills):
                     with suppress(ProcessLookupError):
                         os.kill(process, signal.SIGKILL)
                         killed[kind] += 1
+                    wait_for_epochs(model, training)
                     seconds = generator.uniform(*BETWEEN_KILLS)
                 if sum(killed.values()) == kills or training.poll() is not None:
                     break
@@ -174,6 +175,24 @@ def train_with_kills(data, folder, epochs, kills):
         finally:
             end(training)
     return describe_training(training, log, begun, model) | {"killed": killed}
+
+
+def wait_for_epochs(model, training):
+    """Wait until a stage has saved another epoch, or the training has ended.
+
+    A stage that is killed again and again before it gets any further ends with an error, as it should.
+    """
+    before = [path.stat().st_mtime_ns for path in find_states(model)]
+    while training.poll() is None:
+        with suppress(OSError):  # it was replaced meanwhile
+            if before != [path.stat().st_mtime_ns for path in find_states(model)]:
+                return
+        time.sleep(0.1)
+
+
+def find_states(model):
+    """Return the files in which the stages of a training save their state."""
+    return sorted(model.glob("stages/general_*/progress.npz"))
 
 
 def choose_victim(cluster, model, number, generator):

@@ -24,7 +24,7 @@ def square_slowly(folder, number):
     return number**2, os.getpid()
 
 
-def kill_own_process(number):
+def kill_own_process(number=0):
     """End this process as the system does if memory is short."""
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -77,3 +77,13 @@ class FourWordsError(Exception):
 def raise_unpicklable():
     """Raise what no other process can get."""
     raise FourWordsError("of", "these")
+
+
+def count_and_die(folder, last, killer=kill_own_process):
+    """Count in a file, one number a call; each call is killed once it has written its number."""
+    file = folder / "count"
+    reached = int(file.read_text()) if file.exists() else 0
+    if reached < last:
+        file.write_text(str(reached + 1))
+        killer()
+    return reached

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from ecg.data.headers import RecordError
 from ecg.data.resampling import Preprocessing
 from ecg.data.store import Store, add_corrections, open_store, store_folder
 from ecg.data.wave_peaks import intersect_stores, load_all_wave_peaks
-from ecg.runtime.cache import DAMAGED, ResultCache
+from ecg.runtime.cache import DAMAGED, ResultCache, find_last_change
 from ecg.runtime.console import describe_error, prefix_log, quiet_log
 from ecg.runtime.executors import Executor, LocalExecutor, StartedTask
 from ecg.runtime.keras_startup import start_keras
@@ -120,7 +121,8 @@ def start_fold_job(job: FoldJob, executor: Executor) -> StartedTask[None]:
         executor: Runs it.
     """
     packed = SharedArrays(job.stages / INPUTS).pack(job)
-    return executor.start(run_packed_job, packed, executor.is_local, prepare=start_keras)
+    progress = partial(find_last_change, job.networks, ["*"])
+    return executor.start(run_packed_job, packed, executor.is_local, prepare=start_keras, progress=progress)
 
 
 def run_packed_job(packed: bytes, is_local: bool) -> None:

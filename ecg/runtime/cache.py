@@ -3,10 +3,12 @@
 import hashlib
 import json
 import re
+import stat
 import time
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -139,3 +141,22 @@ class ResultCache:
 
     def _file(self, name: str) -> Path:
         return self.path / f"{name}.npz"
+
+
+def find_last_change(folder: Path, patterns: Iterable[str]) -> int:
+    """Return when a file in some folders, or below them, was last written.
+
+    Args:
+        folder: The folder of the folders.
+        patterns: Patterns of their names.
+
+    Returns:
+        Nanoseconds since 1970; 0 if there is no file.
+    """
+    latest = 0
+    for pattern in patterns:
+        for path in folder.glob(f"{pattern}/**/*"):
+            with suppress(OSError):  # it was replaced meanwhile
+                status = path.stat()
+                latest = max(latest, status.st_mtime_ns * stat.S_ISREG(status.st_mode))
+    return latest

@@ -53,22 +53,27 @@ LOST = (FutureCancelledError, FuturesCancelledError)  # by which a lost schedule
 class ClusterTask(Generic[Result]):
     """A call that a worker makes in a process of its own.
 
-    If that process is killed, the call is made again, by another worker if there is one, at most MOST_TRIES times.
+    If that process is killed, the call is made again, by another worker if there is one, at most MOST_TRIES times
+    without progress.
     """
 
-    def __init__(self, executor: "ClusterExecutor", call: Call, slots: int) -> None:
+    def __init__(self, executor: "ClusterExecutor", call: Call, slots: int, progress: Callable[[], object]) -> None:
         """Send the call to the cluster.
 
         Args:
             executor: The cluster.
             call: The call.
             slots: Number of slots that it needs.
+            progress: Returns how far the call is; see `Executor.start`.
         """
         self.executor = executor
         self.call = call
         self.slots = slots
+        self.progress = progress
+        self.reached = progress()
+        self.is_cancelled = False
         self.where = ""
-        self.tried: list[str] = []  # addresses of the workers whose process was killed
+        self.tried: list[str] = []  # addresses of the workers whose process was killed since the last progress
         self.reason = ""
         self.failed: list[Future] = []
         self.lock = threading.Lock()
@@ -81,18 +86,28 @@ class ClusterTask(Generic[Result]):
         return future
 
     def try_again(self, future: Future) -> None:
-        """Send the call again if its process was killed.
+        """Send the call again if its process or its workers were killed.
 
         Args:
             future: What Dask has ended.
         """
-        if future.status != "error" or not isinstance(error := future.exception(), ProcessKilled):
+        error = future.exception() if future.status == "error" else None
+        if not isinstance(error, ProcessKilled | KilledWorker):
             return
         with self.lock:
-            if future in self.failed:
+            if future in self.failed or self.is_cancelled:
                 return  # another thread was first
             self.failed.append(future)
-            self.reason, address = error.args
+            reached = self.progress()
+            has_progressed, self.reached = reached != self.reached, reached
+            if has_progressed:
+                self.tried.clear()
+            if isinstance(error, ProcessKilled):
+                self.reason, address = error.args
+            elif has_progressed:
+                address = error.last_worker.address
+            else:
+                return  # Dask has tried it often enough
             self.tried.append(address)
             if len(self.tried) < MOST_TRIES:
                 LOGGER.warning(f"{address}: a process was killed; its work begins again at the last whole epoch")
@@ -104,16 +119,19 @@ class ClusterTask(Generic[Result]):
             future = self.future
             try:
                 return self.executor.wait_for(future, self.executor.resource).unwrap()
-            except ProcessKilled:
+            except (ProcessKilled, ChildProcessError) as error:
                 self.try_again(future)
-                if future is self.future:
-                    raise ChildProcessError(f"{self.reason} ({len(self.tried)} times, on worker "
-                                            f"{', '.join(dict.fromkeys(self.tried))})") from None  # fmt: skip
+                if future is not self.future:
+                    continue
+                if isinstance(error, ChildProcessError):
+                    raise
+                raise ChildProcessError(f"{self.reason} ({len(self.tried)} times, on worker "
+                                        f"{', '.join(dict.fromkeys(self.tried))})") from None  # fmt: skip
 
     def cancel(self) -> None:
         """End the call, if it has not ended yet."""
         with self.lock:
-            self.tried += [""] * MOST_TRIES  # no more tries
+            self.is_cancelled = True
         self.executor.cancel([self.future])
 
 
@@ -244,10 +262,15 @@ class ClusterExecutor:
             task.cancel()
 
     def start(
-        self, function: Callable[..., Result], *arguments: object, prepare: Callable[[], object], slots: int = 1
+        self,
+        function: Callable[..., Result],
+        *arguments: object,
+        prepare: Callable[[], object],
+        slots: int = 1,
+        progress: Callable[[], object] = int,
     ) -> ClusterTask[Result]:
         """Start a call in a process of its own, beside a worker; see `Executor.start`."""
-        return ClusterTask[Result](self, Call.pack(prepare, function, *arguments), slots)
+        return ClusterTask[Result](self, Call.pack(prepare, function, *arguments), slots, progress)
 
     def submit_call(self, task: ClusterTask) -> Future:
         """Send a task's call to the cluster.

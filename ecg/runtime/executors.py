@@ -100,7 +100,12 @@ class Executor(Protocol):
         """
 
     def start(
-        self, function: Callable[..., Result], *arguments: object, prepare: Callable[[], object], slots: int = 1
+        self,
+        function: Callable[..., Result],
+        *arguments: object,
+        prepare: Callable[[], object],
+        slots: int = 1,
+        progress: Callable[[], object] = int,
     ) -> StartedTask[Result]:
         """Start a call like that of `run`, and do not wait for its end.
 
@@ -111,6 +116,8 @@ class Executor(Protocol):
             *arguments: Its arguments.
             prepare: Called there first, before the module of the function is imported.
             slots: Number of slots that the call needs, of `n_slots`.
+            progress: Returns how far the call is by what it has saved, from which it goes on if it begins again. A
+                cluster repeats a call whose process is killed as long as this changes, and else a few times only.
         """
 
     def check_shared(self, folder: Path | None = None, files: Sequence[Path] = ()) -> None:
@@ -224,7 +231,12 @@ class LocalExecutor:
         return run_in_subprocess(function, *arguments, prepare=prepare)
 
     def start(
-        self, function: Callable[..., Result], *arguments: object, prepare: Callable[[], object], slots: int = 1
+        self,
+        function: Callable[..., Result],
+        *arguments: object,
+        prepare: Callable[[], object],
+        slots: int = 1,
+        progress: Callable[[], object] = int,
     ) -> LocalTask[Result]:
         """Start a call; one runs at a time. See `Executor.start`."""
         self.last_task = task = LocalTask[Result](Call.pack(prepare, function, *arguments), self.last_task)

@@ -6,8 +6,10 @@ import shutil
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
+from ecg.runtime.cache import find_last_change, folder_name
 from ecg.runtime.console import describe_error, pluralise
 from ecg.runtime.executors import ONE_PROCESS, StartedTask
 from ecg.runtime.keras_startup import start_keras
@@ -48,7 +50,8 @@ def train_by_tasks(runner: "StageRunner", stages: Sequence[Stage]) -> None:
         store = replace(runner.stores[preparation], excluded=(), repaired=(), unknown_codes=())
         alone = replace(runner, stores={preparation: store}, folder=folder, budget=budget, executor=ONE_PROCESS,
                         initial_networks=(), epochs=[], ends={}, seconds={})  # fmt: skip
-        return executor.start(run_stage, arrays.pack((alone, stage)), prepare=start_keras)
+        progress = partial(find_last_change, folder, [f"{folder_name(key)}_*" for key in stage.keys])
+        return executor.start(run_stage, arrays.pack((alone, stage)), prepare=start_keras, progress=progress)
 
     LOGGER.info(f"{pluralise(len(stages), 'network')} to train, {executor.n_slots:,} at the same time")
     try:

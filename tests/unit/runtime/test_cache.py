@@ -1,3 +1,4 @@
+import os
 import threading
 from dataclasses import dataclass
 
@@ -5,7 +6,14 @@ import numpy as np
 import pytest
 
 from ecg.runtime import cache
-from ecg.runtime.cache import ResultCache, fingerprint, manifest_differences, source_hash, write_manifest
+from ecg.runtime.cache import (
+    ResultCache,
+    find_last_change,
+    fingerprint,
+    manifest_differences,
+    source_hash,
+    write_manifest,
+)
 
 
 @dataclass(frozen=True)
@@ -146,3 +154,13 @@ def test_any_other_part_gives_another_fingerprint(changes):
 def test_an_array_counts_by_its_values_not_by_its_memory_layout():
     array = np.arange(6).reshape(2, 3)
     assert fingerprint(array.T) == fingerprint(array.T.copy()) != fingerprint(array)
+
+
+def test_the_last_change_is_that_of_the_newest_file_of_the_named_folders(tmp_path):
+    assert find_last_change(tmp_path, ["a_*"]) == 0
+    for name, seconds in (("a_1/x", 5), ("a_2/deep/y", 9), ("b_1/z", 20)):
+        (path := tmp_path / name).parent.mkdir(parents=True)
+        path.touch()
+        os.utime(path, ns=(seconds, seconds))
+    os.symlink(tmp_path / "nothing", tmp_path / "a_1" / "gone")
+    assert find_last_change(tmp_path, ["a_*"]) == 9 and find_last_change(tmp_path, ["a_*", "b_*"]) == 20

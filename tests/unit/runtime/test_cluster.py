@@ -12,8 +12,10 @@ import pytest
 from cluster import run_cluster
 from helpers import capture_log
 from remote_functions import (
+    count_and_die,
     count_to,
     kill_own_process,
+    kill_parent,
     prepare_nothing,
     read_environment,
     square,
@@ -21,6 +23,7 @@ from remote_functions import (
 )
 
 from ecg.data.store import build_store
+from ecg.runtime.cache import find_last_change
 from ecg.runtime.executors import ClusterError, open_executor
 from ecg.runtime.locks import LOCK, lock_folder
 from ecg.runtime.processes import CHUNK
@@ -81,6 +84,13 @@ def test_a_call_that_is_killed_is_tried_three_times_and_its_worker_lives(executo
         executor.run(kill_own_process, 1, prepare=prepare_nothing)
     assert time.monotonic() - start < KILLED_WITHIN and len(lines) == 2
     assert cluster.pids() == before
+
+
+@pytest.mark.parametrize("killer", [kill_own_process, kill_parent])
+def test_a_call_that_makes_progress_is_tried_again_however_often_it_is_killed(executor, tmp_path, killer):
+    progress = partial(find_last_change, tmp_path.parent, [tmp_path.name])
+    task = executor.start(count_and_die, tmp_path, 6, killer, prepare=prepare_nothing, progress=progress)
+    assert task.result() == 6
 
 
 def test_a_call_goes_on_after_its_worker_is_killed_and_the_log_names_the_workers(executor, tmp_path, cluster):
