@@ -36,7 +36,6 @@ def load_model(model_directory: str, leads: Iterable[str]) -> "Bundle":
         model_directory: Folder of the models.
         leads: Names of the leads.
     """
-    start_keras()
     from ecg.models.bundle import load_bundle
 
     return load_bundle(model_directory, leads)

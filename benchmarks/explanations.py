@@ -57,7 +57,7 @@ from ecg.data.synthetic import SyntheticSettings, make_recording, plan_recording
 from ecg.data.synthetic_evidence import Evidence
 from ecg.models.bundle import Bundle, load_bundle
 from ecg.models.ensemble import Ensemble, Group, Member
-from ecg.models.resnets import NetworkSettings
+from ecg.models.network_settings import NetworkSettings
 from ecg.runtime.cache import fingerprint
 from ecg.runtime.console import Progress, start_logging
 from ecg.runtime.executors import LocalExecutor

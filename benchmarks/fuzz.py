@@ -80,7 +80,7 @@ def build_bundles():
     from ecg.models.bundle import Bundle
     from ecg.models.decision import Rule
     from ecg.models.ensemble import Ensemble, Group, Member
-    from ecg.models.resnets import NetworkSettings
+    from ecg.models.network_settings import NetworkSettings
 
     settings, rule = NetworkSettings(width=4, kernels=(5,), squeeze_ratio=2, hidden=8), Rule(np.full(26, 0.5))
 

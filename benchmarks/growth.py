@@ -22,7 +22,7 @@ def measure_growth(bench):
     elapsed time and the processors' time, which other work on the machine changes less.
     """
     from ecg.commands import train as pipeline
-    from ecg.models.resnets import NetworkSettings
+    from ecg.models.network_settings import NetworkSettings
     from ecg.systems import method
     from ecg.systems.label_cleaning import CleaningSettings
     from ecg.training.settings import TrainingSettings

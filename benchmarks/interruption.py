@@ -141,7 +141,7 @@ def train_until_killed(data, model, kill_points, note):
 
     start_keras()
     from ecg.commands.train import Settings, train
-    from ecg.models.resnets import NetworkSettings
+    from ecg.models.network_settings import NetworkSettings
     from ecg.systems.recipes import SyntheticPretraining
     from ecg.training.settings import TrainingSettings
 

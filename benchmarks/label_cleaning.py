@@ -24,7 +24,7 @@ from ecg.data.store import build_store
 from ecg.data.synthetic import SyntheticSettings, synthesize
 from ecg.evaluation.metrics import challenge_score, nan_mean, roc_and_pr_areas
 from ecg.models.bundle import load_bundle
-from ecg.models.resnets import NetworkSettings
+from ecg.models.network_settings import NetworkSettings
 from ecg.runtime.console import start_logging
 from ecg.runtime.executors import LocalExecutor
 from ecg.runtime.files import to_json

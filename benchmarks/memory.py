@@ -45,7 +45,7 @@ def train_tiny(data, model, jobs):
     start_keras()
     start_logging()
     from ecg.commands.train import Settings, train
-    from ecg.models.resnets import NetworkSettings
+    from ecg.models.network_settings import NetworkSettings
     from ecg.training.settings import TrainingSettings
 
     training = TrainingSettings(batch=BATCH, smallest_batch=BATCH, steps=1, epochs=1)

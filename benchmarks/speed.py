@@ -168,7 +168,7 @@ def measure_step(bench):
 
 def measure_pytorch(bench):
     """Train a step; compare with the same network in plain PyTorch in a subprocess."""
-    from ecg.models.resnets import NetworkSettings
+    from ecg.models.network_settings import NetworkSettings
 
     if not find_spec("torch"):
         yield {}

@@ -24,7 +24,7 @@ def iter_networks():
     A system with the network and the signals of an earlier one is excluded.
     """
     from ecg.data.wave_peaks import WavePeaks
-    from ecg.models.resnets import AttentionSettings, RhythmSettings
+    from ecg.models.network_settings import AttentionSettings, RhythmSettings
     from ecg.systems.recipes import SYSTEMS
     from ecg.systems.stage import Stage
 

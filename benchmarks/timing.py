@@ -141,7 +141,7 @@ def is_usual(path):
 
 def build_network(bench, leads):
     """Return an untrained network for a number of leads."""
-    from ecg.models.resnets import NetworkSettings
+    from ecg.models.network_settings import NetworkSettings
 
     return NetworkSettings(**bench.network).build(leads, None, len(TRAINED))
 
@@ -166,7 +166,7 @@ def save_models(bench):
     from ecg.models.bundle import Bundle, save_bundle
     from ecg.models.decision import Rule
     from ecg.models.ensemble import Ensemble, Group, Member
-    from ecg.models.resnets import NetworkSettings
+    from ecg.models.network_settings import NetworkSettings
 
     folder = bench.folder / "models"
     if not folder.exists():

@@ -6,7 +6,6 @@
 import numbers
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
@@ -15,12 +14,9 @@ import numpy as np
 from ecg.data.inputs import AnyRecording, OpenedRecording, Recording, open_recording, resolve_leads, set_demographics
 from ecg.data.leads import LEAD_SETS
 from ecg.data.preprocessing import Repair
-from ecg.runtime.keras_startup import start_keras
 
 if TYPE_CHECKING:  # imports Keras
     from ecg.models.bundle import Bundle, Prediction
-
-CHUNK = 64  # recordings that are in memory at once
 
 
 def load(folder: str | os.PathLike, leads: int | Iterable[str] | None = None) -> "Bundle":
@@ -41,7 +37,6 @@ def load(folder: str | os.PathLike, leads: int | Iterable[str] | None = None) ->
         ModelError: There is no such model in the folder, it is damaged, or the leads fill no lead set.
         ValueError: A lead is unknown, or no lead set has this number.
     """
-    start_keras()
     from ecg.models.bundle import load_bundle
     from ecg.models.config import model_files
 
@@ -108,7 +103,7 @@ def predict(
         sex: Sex in words, if there is one recording. It replaces that of the record.
 
     Returns:
-        The prediction, or a list of them. In a batch, the last digits of a probability differ from those alone.
+        The prediction, or a list of them.
 
     Raises:
         RecordError: A recording cannot be read or used: it lacks leads, has another shape, no finite samples, or no
@@ -119,14 +114,9 @@ def predict(
     if isinstance(recording, list | tuple):
         if age is not None or sex is not None:
             raise ValueError("age and sex: only for one recording; several have theirs as Recording(..., age, sex)")
-        predictions: list[Prediction] = []
-        for chunk in _open_in_chunks(recording, leads, frequency):
-            predicted = model.predict_recordings([(opened.header, opened.samples) for opened in chunk])
-            predictions += [_add_warnings(*pair) for pair in zip(predicted, chunk, strict=True)]
-        return predictions
+        return [_predict_opened(model, opened) for opened in _open_each(recording, leads, frequency)]
     opened = _open(recording, "recording", leads, frequency)  # type: ignore[arg-type]  # other sequences are refused
-    header = set_demographics(opened.header, age, sex)
-    return _add_warnings(model.predict_recording(header, opened.samples), opened)
+    return _predict_opened(model, opened._replace(header=set_demographics(opened.header, age, sex)))
 
 
 def embed(
@@ -164,21 +154,17 @@ def embed(
         raise TypeError(f"recordings: expected a list or tuple, received {type(recordings).__name__}")
     if not recordings:
         raise ValueError("recordings: expected at least one")
-    return np.concatenate([
-        model.embed_recordings([(opened.header, opened.samples) for opened in chunk])
-        for chunk in _open_in_chunks(recordings, leads, frequency)
+    return np.array([
+        model.embed_recording(opened.header, opened.samples) for opened in _open_each(recordings, leads, frequency)
     ])  # fmt: skip
 
 
-def _open_in_chunks(
+def _open_each(
     recordings: Sequence[AnyRecording], leads: int | Sequence[str] | None, frequency: float | None
-) -> Iterator[list[OpenedRecording]]:
-    """Yield opened recordings, CHUNK at a time."""
-    opened = (
-        _open(recording, f"recordings[{number}]", leads, frequency) for number, recording in enumerate(recordings)
-    )
-    while chunk := list(islice(opened, CHUNK)):
-        yield chunk
+) -> Iterator[OpenedRecording]:
+    """Yield opened recordings, one at a time."""
+    for number, recording in enumerate(recordings):
+        yield _open(recording, f"recordings[{number}]", leads, frequency)
 
 
 def _open(
@@ -194,7 +180,8 @@ def _open(
     return open_recording(recording, name)
 
 
-def _add_warnings(prediction: "Prediction", opened: OpenedRecording) -> "Prediction":
-    """Add what is unusual about the files of a recording to its repairs."""
+def _predict_opened(model: "Bundle", opened: OpenedRecording) -> "Prediction":
+    """Predict a recording, and add what is unusual about its files to its repairs."""
+    prediction = model.predict_recording(opened.header, opened.samples)
     warnings = tuple(Repair(warning, (), 1) for warning in opened.warnings)
     return prediction._replace(repairs=(*warnings, *prediction.repairs))

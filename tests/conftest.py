@@ -143,7 +143,7 @@ def make_header():
 @pytest.fixture(scope="session")
 def small_network():
     """Settings of a network of two blocks and some hundred weights."""
-    from ecg.models.resnets import NetworkSettings  # imports Keras, which must be started first
+    from ecg.models.network_settings import NetworkSettings  # imports Keras, which must be started first
 
     return NetworkSettings(width=4, kernels=(5,), squeeze_ratio=2, hidden=8)
 

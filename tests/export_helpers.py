@@ -15,9 +15,15 @@ from ecg.data.leads import LEAD_SETS, LEADS, lead_indices
 from ecg.data.preprocessing import N_DEMOGRAPHICS
 from ecg.data.records import read_record
 from ecg.data.synthetic import SyntheticSettings, synthesize
-from ecg.models.dcnet import DCNetSettings
 from ecg.models.ensemble import Ensemble, Group, Member, serves_all_lead_sets, uses_demographics
-from ecg.models.resnets import AttentionSettings, LeadWeightedSettings, LiSettings, NetworkSettings, RhythmSettings
+from ecg.models.network_settings import (
+    AttentionSettings,
+    DCNetSettings,
+    LeadWeightedSettings,
+    LiSettings,
+    NetworkSettings,
+    RhythmSettings,
+)
 from ecg.systems.recipes import RECIPES
 
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"

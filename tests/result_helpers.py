@@ -1,5 +1,6 @@
 """Results of trainings of known content, and stages of networks, for several test files; they need Keras."""
 
+from collections import deque
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from ecg.evaluation.thresholds import search_thresholds
 from ecg.models.bundle import Bundle, save_bundle
 from ecg.models.decision import Rule
 from ecg.models.ensemble import Ensemble, Group, Member
+from ecg.models.numpy_network import NumpyNetwork, Operation
 from ecg.reports.training_tables import training_tables
 from ecg.runtime.limits import TIME_LIMIT_REACHED
 from ecg.systems.label_cleaning import ConflatedClasses, PartiallyLabelledSource, Relabelling
@@ -60,26 +62,35 @@ def save_untrained_models(folder, settings):
         save_bundle(make_bundle(LEAD_SETS[count], settings, np.full(26, 0.5), network), folder)
 
 
-class WindowNetwork:
-    """A network that predicts from each window alone, without any rounding that depends on the batch.
+class StandInNetwork(NumpyNetwork):
+    """A network that predicts by a function of its inputs.
 
     Attributes:
-        shapes: Shapes of the batches that it has predicted.
+        function: Returns the outputs for a batch of each input.
+        seen: The inputs of its predictions, or of the last ones.
     """
 
-    predict_function = "there is nothing to trace"
+    def __init__(self, function, n_inputs=1, keep=None):
+        super().__init__(n_inputs, (Operation("activation", (0,), {"activation": "linear"}),), [])
+        vars(self).update(function=function, seen=deque(maxlen=keep))
+
+    def predict(self, *inputs):
+        assert len(inputs) == self.n_inputs and len({len(values) for values in inputs}) == 1
+        self.seen.append(inputs)
+        return np.asarray(self.function(*inputs), np.float32)
+
+
+class WindowNetwork(StandInNetwork):
+    """A network that predicts from the mean of each window, and from demographics."""
 
     def __init__(self, seed, n_outputs, sees_demographics=False):
-        self.inputs = [None] * (1 + sees_demographics)
-        self.scale = np.random.default_rng(seed).normal(0, 2, n_outputs)
-        self.shapes = []
+        scale = np.random.default_rng(seed).normal(0, 2, n_outputs)
 
-    def predict_on_batch(self, inputs):
-        signals, demographics = inputs if isinstance(inputs, tuple) else (inputs, np.zeros((len(inputs), 5)))
-        assert (len(self.inputs) == 2) == isinstance(inputs, tuple) and len(demographics) == len(signals)
-        self.shapes.append(signals.shape)
-        levels = [np.abs(signal).mean() + row.sum() for signal, row in zip(signals, demographics, strict=True)]
-        return (1 / (1 + np.exp(-np.outer(levels, self.scale)))).astype(np.float32)
+        def predict(signals, demographics=None):
+            levels = np.abs(signals).mean(axis=(1, 2)) + (0 if demographics is None else demographics.sum(axis=1))
+            return 1 / (1 + np.exp(-np.outer(levels, scale)))
+
+        super().__init__(predict, 1 + sees_demographics)
 
 
 def get_network(bundle):

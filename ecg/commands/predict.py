@@ -32,11 +32,10 @@ from ecg.commands.prediction_journal import (
 from ecg.data.headers import RecordError, read_header
 from ecg.data.leads import find_lead_sets
 from ecg.runtime.executors import ALL_CORES, Executor
-from ecg.runtime.keras_startup import start_keras
 from ecg.runtime.locks import lock_folder
 from ecg.runtime.processes import allow_large_worker
 
-if TYPE_CHECKING:  # imports Keras
+if TYPE_CHECKING:
     import numpy as np
 
     from ecg.models.bundle import Bundle
@@ -234,7 +233,6 @@ def _load_models(job: PredictionJob) -> "BundleCache":
         PredictionError: There is no model for any recording.
     """
     allow_large_worker()
-    start_keras(predicts=True)
     from ecg.models.bundle_cache import BundleCache
 
     models, reasons = BundleCache(job.model), []

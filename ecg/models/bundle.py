@@ -7,9 +7,8 @@ and files that do not belong together. They do not protect against somebody who 
 
 import itertools
 import logging
-import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -24,7 +23,6 @@ from ecg.data.leads import LEAD_SETS, describe_missing_leads, find_lead_sets
 from ecg.data.preprocessing import SKIPPED, Repair, encode_demographics, leads_first, preprocess, split_segments
 from ecg.data.records import SignalError
 from ecg.data.resampling import Preprocessing
-from ecg.models.batch_prediction import NetworkInput, predict_in_batches, predict_recordings
 from ecg.models.config import (
     INVALID,
     ModelError,
@@ -40,11 +38,12 @@ from ecg.models.config import (
 )
 from ecg.models.decision import VOTE, Rule
 from ecg.models.ensemble import Ensemble, Group, Member, Segment
+from ecg.models.network_file import read_network_file, write_network_file
 from ecg.runtime.files import atomic_path, read_bytes
 
 LOGGER = logging.getLogger("ecg")
 MAX_WEIGHTS_BYTES = 2**31
-# What Keras raises if weights are damaged or belong to another network.
+# What is raised if weights are damaged or belong to another network.
 DAMAGED = (*INVALID, OSError, RuntimeError, MemoryError, UserWarning)
 
 
@@ -179,46 +178,26 @@ class Bundle:
         members, covered = self.ensemble.predict_members(segments, encode_demographics(header.age, header.sex))
         return self._make_prediction(members, covered, repairs)
 
-    def predict_recordings(self, records: Sequence[tuple[Header, np.ndarray]]) -> list[Prediction]:
-        """Predict recordings in batches of equal length, all of them in memory.
-
-        The probabilities are those of `predict_recording`, but for the last digits.
-
-        Args:
-            records: Header and stored integers (L, T) of each recording.
-
-        Raises:
-            SignalError: A recording cannot be used.
-        """
-        prepared = [self.prepare_segments(*record) for record in records]
-        inputs = _make_inputs(records, [segments for segments, _ in prepared])
-        predicted = predict_recordings(self.ensemble, inputs)
-        return [
-            self._make_prediction(members, covered, repairs)
-            for (members, covered), (_, repairs) in zip(predicted, prepared, strict=True)
-        ]
-
-    def embed_recordings(self, records: Sequence[tuple[Header, np.ndarray]]) -> np.ndarray:
-        """Return the features of recordings before the last layer of the networks.
+    def embed_recording(self, header: Header, recording: np.ndarray) -> np.ndarray:
+        """Return the features of a recording before the last layer of the networks.
 
         These are the networks that predict by default; a gate is not asked. Features of several windows or segments
         are pooled as probabilities are.
 
         Args:
-            records: Header and stored integers (L, T) of each of n recordings, at least one.
+            header: Header of the recording.
+            recording: Stored integers, (L, T).
 
         Returns:
-            Features of the first network, then of the next: (n, n_features) float32.
+            Features of the first network, then of the next: (n_features,) float32.
 
         Raises:
-            SignalError: A recording cannot be used.
+            SignalError: If the recording cannot be used.
         """
-        prepared = [self.prepare_segments(*record) for record in records]
-        inputs = _make_inputs(records, [segments for segments, _ in prepared])
-        features = predict_in_batches(self.ensemble.feature_group, inputs)
-        for _, repairs in prepared:
-            self._count_repairs(repairs)
-        return features.swapaxes(0, 1).reshape(len(records), -1)
+        segments, repairs = self.prepare_segments(header, recording)
+        features = self.ensemble.feature_group.predict_each(segments, encode_demographics(header.age, header.sex))
+        self._count_repairs(repairs)
+        return features.ravel()
 
     def _make_prediction(self, members: np.ndarray, covered: np.ndarray, repairs: set[Repair]) -> Prediction:
         """Decide on a recording, and count its repairs.
@@ -258,18 +237,10 @@ class Bundle:
         return list(self.classes.code_lists), prediction.outputs.astype(int), prediction.probabilities
 
 
-def _make_inputs(records: Sequence[tuple[Header, np.ndarray]], segments: Sequence[list[Segment]]) -> list[NetworkInput]:
-    """Return recordings as networks see them, by their records and their segments."""
-    return [
-        NetworkInput(parts, encode_demographics(header.age, header.sex))
-        for (header, _), parts in zip(records, segments, strict=True)
-    ]
-
-
 def save_bundle(bundle: Bundle, folder: str | Path) -> None:
     """Write a bundle into a model folder.
 
-    The weights of the first network are in N_leads.weights.h5, of the second in N_leads.2.weights.h5, and so on.
+    The first network is in N_leads.weights.h5, the second in N_leads.2.weights.h5, and so on (ecg.models.network_file).
     N_leads.json describes them; it is written last, so that a model with a description is complete. It holds the
     SHA-256 of each file of weights and of its own content. The same bundle gives the same bytes in every process.
     """
@@ -279,7 +250,7 @@ def save_bundle(bundle: Bundle, folder: str | Path) -> None:
         members = []
         for member in group.members:
             with atomic_path(model_files(folder, len(bundle.leads), next(numbers))[0]) as path:
-                member.network.save_weights(path)
+                write_network_file(member, path)
                 members.append(network_entry(member, hash_bytes(path.read_bytes())))
         groups[name] = {"classes": group.classes, "members": members}
     with atomic_path(model_files(folder, len(bundle.leads))[1]) as path:
@@ -337,16 +308,15 @@ def describe_bundle(folder: Path, leads: Iterable[str], *, fallback: bool = True
 
 
 def _load_member(spec: NetworkSpec, n_outputs: int, path: Path) -> Member:
-    """Build the network of a description, and load its weights from a file."""
-    digest = hash_bytes(read_bytes(path, MAX_WEIGHTS_BYTES, ModelError))
+    """Load the network of a description from its file."""
+    content = bytes(read_bytes(path, MAX_WEIGHTS_BYTES, ModelError))
+    digest = hash_bytes(content)
     require_value(digest == spec.weights, path, "SHA-256", digest, f"{spec.weights} by the JSON file")
     try:
-        member = Member.build(spec.leads, spec.settings, n_outputs, spec.output_activation, spec.view)
-        with warnings.catch_warnings(action="error", category=UserWarning):  # Keras only warns of missing weights
-            member.network.load_weights(path)
+        member = read_network_file(content, spec, n_outputs)
     except DAMAGED as error:
-        # Keras' own message describes its file format, not the fault.
+        # The libraries' own messages describe the file format, not the fault.
         raise ModelError(f"{path}: not the weights of the network that the JSON file describes") from error
-    finite = all(np.isfinite(values).all() for values in member.network.get_weights())
+    finite = all(np.isfinite(values).all() for values in member.numpy_network.weights)
     require_value(finite, path, "a weight", "not finite", "finite numbers")
     return member

@@ -14,7 +14,8 @@ from ecg.data.labels import CHALLENGE_CLASSES
 from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.resampling import Preprocessing
 from ecg.models.decision import Rule, read_rule, write_rule
-from ecg.models.ensemble import NETWORK_KINDS, AnyNetworkSettings, Member
+from ecg.models.ensemble import Member
+from ecg.models.network_settings import NETWORK_KINDS, AnyNetworkSettings
 from ecg.runtime.files import read_bytes, to_json
 
 FORMAT = 7  # raise it with every change of the keys, so that older models are refused by one clear message
@@ -136,7 +137,10 @@ def read_config(path: Path, n_leads: int) -> ModelSpec:
         given = content.get("digest")
         require_value(given == digest, path, "digest", given, f"{digest} by its content")
         groups = {
-            name: (tuple(content["groups"][name]["classes"]), list(map(_network, content["groups"][name]["members"])))
+            name: (
+                tuple(content["groups"][name]["classes"]),
+                list(map(read_network_entry, content["groups"][name]["members"])),
+            )
             for name in GROUPS
             if name in content["groups"]
         }
@@ -187,7 +191,7 @@ def _tuples(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {key: convert(value) for key, value in entry.items()}
 
 
-def _network(entry: Mapping[str, Any]) -> NetworkSpec:
+def read_network_entry(entry: Mapping[str, Any]) -> NetworkSpec:
     """Return the description of a network from its entry."""
     view = View(Preprocessing(**_tuples(entry["preparation"])), Window(**_tuples(entry["window"])))
     settings = NETWORK_KINDS[entry["kind"]](**_tuples(entry["settings"]))

@@ -1,7 +1,6 @@
 """DCNet of Xie et al., a network of deformable convolutions."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -9,6 +8,7 @@ import numpy as np
 from keras import layers, ops
 
 from ecg.models.layers import PACKAGE
+from ecg.models.network_settings import DCNetSettings
 from ecg.models.resnets import output_layer, rename_layers
 
 CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))  # row and column of the four points around a position, from the first
@@ -141,41 +141,22 @@ ROWS = 3  # leads within the last convolution of a block
 POOLING = 4  # samples pooled into one by a block
 
 
-@dataclass(frozen=True)
-class DCNetSettings:
-    """Sizes of DCNet (Xie et al.).
-
-    Attributes:
-        filters: Filters of each block.
-        plain: Convolutions along time at the start of a block, at least one.
-        deformable: Whether the last convolution of a block is deformable; the paper also compares plain ones.
-    """
-
-    filters: tuple[int, ...] = (32, 64, 128, 256)
-    plain: int = 2
-    deformable: bool = True
-
-    def __post_init__(self) -> None:
-        if not self.filters or self.plain < 1:
-            raise ValueError(f"{len(self.filters)} blocks of {self.plain} plain convolutions, expected 1 or more")
-
-    def build(self, leads: int, length: int | None, classes: int, output_activation: str = "sigmoid") -> keras.Model:
-        """Build the untrained network; see NetworkSettings.build.
-
-        The paper does not give the first weights, here those of He et al. 2015 for ReLU, and the padding of a pooling.
-        """
-        signal = keras.Input((length, leads))
-        x = layers.Reshape((leads, -1, 1))(layers.Permute((2, 1))(signal))
-        for filters in self.filters:
-            for _ in range(self.plain):
-                x = _plain(filters, (1, TAPS))(x)
-            x = layers.MaxPooling2D((1, POOLING), padding="same")(x)
-            if self.deformable:
-                x = DeformableConv2D(filters, (ROWS, TAPS), activation="relu")(x)
-            else:
-                x = _plain(filters, (ROWS, TAPS))(x)
-        x = layers.GlobalAveragePooling2D()(x)
-        return rename_layers(keras.Model(signal, output_layer(x, classes, output_activation), name="dcnet"))
+def build_dcnet(
+    settings: DCNetSettings, leads: int, length: int | None, classes: int, output_activation: str
+) -> keras.Model:
+    """Build the untrained network; see DCNetSettings.build."""
+    signal = keras.Input((length, leads))
+    x = layers.Reshape((leads, -1, 1))(layers.Permute((2, 1))(signal))
+    for filters in settings.filters:
+        for _ in range(settings.plain):
+            x = _plain(filters, (1, TAPS))(x)
+        x = layers.MaxPooling2D((1, POOLING), padding="same")(x)
+        if settings.deformable:
+            x = DeformableConv2D(filters, (ROWS, TAPS), activation="relu")(x)
+        else:
+            x = _plain(filters, (ROWS, TAPS))(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    return rename_layers(keras.Model(signal, output_layer(x, classes, output_activation), name="dcnet"))
 
 
 def _plain(filters: int, size: tuple[int, int]) -> layers.Layer:

@@ -1,38 +1,29 @@
 """Ensembles: groups of networks, and a gate that chooses between them."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
 
 from ecg.data.batches import DEFAULT_VIEW, View, place_leads
 from ecg.data.leads import LEADS, lead_indices
 from ecg.data.records import SignalError
-from ecg.data.resampling import RATE, Preprocessing
-from ecg.models.dcnet import DCNetSettings
-from ecg.models.resnets import AttentionSettings, LeadWeightedSettings, LiSettings, NetworkSettings, RhythmSettings
+from ecg.data.resampling import Preprocessing
+from ecg.models.network_settings import AnyNetworkSettings, AttentionSettings
+from ecg.models.numpy_network import NumpyNetwork
+from ecg.runtime.keras_startup import start_keras
 
-AnyNetworkSettings = (
-    NetworkSettings | LiSettings | LeadWeightedSettings | DCNetSettings | RhythmSettings | AttentionSettings
-)
-# Kinds of network, by their names in saved models.
-NETWORK_KINDS: dict[str, type[AnyNetworkSettings]] = {
-    "se_resnet": NetworkSettings,
-    "li_se_resnet": LiSettings,
-    "lead_weighted_resnet": LeadWeightedSettings,
-    "dcnet": DCNetSettings,
-    "rhythm_se_resnet": RhythmSettings,
-    "residual_attention": AttentionSettings,
-}
+if TYPE_CHECKING:  # takes seconds
+    import keras
+
 GATE_THRESHOLD = 0.5  # above it, a recording is taken to be from the gate's source
 
 
-def uses_demographics(network: keras.Model) -> bool:
+def uses_demographics(network: "keras.Model | NumpyNetwork") -> bool:
     """Return whether a network sees age and sex in addition to the signal."""
-    return len(network.inputs) > 1
+    return (network.n_inputs if isinstance(network, NumpyNetwork) else len(network.inputs)) > 1
 
 
 def serves_all_lead_sets(settings: AnyNetworkSettings) -> bool:
@@ -63,56 +54,6 @@ def count_inputs(settings: AnyNetworkSettings, leads: Sequence[str]) -> int:
     return len(input_leads(settings, leads))
 
 
-def build_feature_network(network: keras.Model) -> keras.Model:
-    """Return a network that shares all layers but the last, and returns its input.
-
-    Args:
-        network: A network of probabilities, whose last layer is fully connected.
-    """
-    inputs = network.inputs[0] if len(network.inputs) == 1 else tuple(network.inputs)
-    return keras.Model(inputs, network.layers[-1].input, name=f"{network.name}_features")
-
-
-def trace_prediction(network: keras.Model) -> None:
-    """Trace TensorFlow's prediction once with unknown batch size and length.
-
-    A network that has been trained in this process, or has predicted, is left as it is.
-
-    TensorFlow would otherwise trace it for the shape of the first batch and, with the second, for all shapes. The two
-    round differently, so that a prediction would depend on the recordings before it.
-
-    Args:
-        network: The network.
-    """
-    if keras.backend.backend() != "tensorflow" or network.predict_function is not None:
-        return
-    with skip_static_shapes(network):
-        for size in (0, 2):
-            # TensorFlow keeps the trace for the first batch, which is empty, so that it is used for no other. If the
-            # network takes any length, the second batch has another length, so that the trace is for all.
-            shapes = [[RATE - size if axis is None else axis for axis in tensor.shape[1:]] for tensor in network.inputs]
-            inputs = tuple(np.zeros((size, *shape), np.float32) for shape in shapes)
-            network.predict_on_batch(inputs if len(inputs) > 1 else inputs[0])
-
-
-@contextmanager
-def skip_static_shapes(network: keras.Model) -> Iterator[None]:
-    """Make the steps that are traced within do nothing if they are for one shape only.
-
-    They are never used, and a real one takes seconds to compile.
-    """
-
-    def unless_static(step: Callable, nothing: Callable) -> Callable:
-        return lambda data: (step if None in keras.tree.flatten(data)[0].shape else nothing)(data)
-
-    network.train_step = unless_static(network.train_step, lambda data: {"loss": keras.ops.zeros(())})
-    network.predict_step = unless_static(network.predict_step, lambda data: keras.tree.flatten(data)[0])
-    try:
-        yield
-    finally:
-        del network.train_step, network.predict_step
-
-
 class Segment:
     """A segment of a recording, preprocessed on request.
 
@@ -131,17 +72,19 @@ class Segment:
 class Member:
     """A network of an ensemble.
 
+    It predicts by numpy. Keras is started if the Keras network is asked for.
+
     Attributes:
         leads: Names of the leads that are read for it, in their order.
         settings: Its architecture.
-        network: The Keras model.
+        source: The network, of Keras or of numpy.
         output_activation: "sigmoid", or "softmax" if classes exclude each other.
         view: How it sees recordings.
     """
 
     leads: tuple[str, ...]
     settings: AnyNetworkSettings
-    network: keras.Model
+    source: "keras.Model | NumpyNetwork"
     output_activation: str = "sigmoid"
     view: View = DEFAULT_VIEW
 
@@ -155,9 +98,29 @@ class Member:
         view: View = DEFAULT_VIEW,
     ) -> "Member":
         """Build a member with an untrained network."""
+        start_keras(shares=True)
         inputs = count_inputs(settings, leads)
         network = settings.build(inputs, view.window.length, n_outputs, output_activation)
         return cls(leads, settings, network, output_activation, view)
+
+    @cached_property
+    def network(self) -> "keras.Model":
+        """The Keras network."""
+        if not isinstance(self.source, NumpyNetwork):
+            return self.source
+        n_outputs = self.source.n_outputs
+        built = Member.build(self.leads, self.settings, n_outputs, self.output_activation, self.view).network
+        built.set_weights(self.source.weights)
+        return built
+
+    @cached_property
+    def numpy_network(self) -> NumpyNetwork:
+        """The network as operations on numpy arrays, with the weights that it has at the first use."""
+        if isinstance(self.source, NumpyNetwork):
+            return self.source
+        from ecg.models.numpy_translation import translate_for_numpy
+
+        return translate_for_numpy(self.source)
 
     def predict(self, signal: np.ndarray, demographics: np.ndarray) -> np.ndarray:
         """Predict each window of a signal.
@@ -169,15 +132,10 @@ class Member:
         Returns:
             Outputs, (n_windows, K).
         """
-        windows = self.split_windows(signal)
-        repeated = np.repeat(demographics[np.newaxis], len(windows), axis=0)
-        return self.predict_windows((windows, repeated) if uses_demographics(self.network) else windows)
-
-    @cached_property
-    def predict_windows(self) -> Callable[..., np.ndarray]:
-        """The network's prediction of a batch, which does not depend on earlier batches."""
-        trace_prediction(self.network)
-        return self.network.predict_on_batch
+        inputs = [self.split_windows(signal)]
+        if uses_demographics(self.source):
+            inputs.append(np.repeat(demographics[np.newaxis], len(inputs[0]), axis=0))
+        return self.numpy_network.predict(*inputs)
 
     def split_windows(self, signal: np.ndarray) -> np.ndarray:
         """Return the windows of a signal (T, leads) as the network takes them.
@@ -288,14 +246,14 @@ class Ensemble:
         """The general group, with networks that return the input of their last layer."""
         members = self.general.members
         return replace(
-            self.general,
-            members=tuple(replace(member, network=build_feature_network(member.network)) for member in members),
+            self.general, members=tuple(replace(member, source=member.numpy_network.features) for member in members)
         )
 
     @property
     def parameters(self) -> int:
         """Number of weights of all networks, including moving averages."""
-        return sum(member.network.count_params() for group in self.groups.values() for member in group.members)
+        networks = [member.numpy_network for group in self.groups.values() for member in group.members]
+        return sum(weights.size for network in networks for weights in network.weights)
 
     def choose_group(self, segments: Sequence[Segment], demographics: np.ndarray) -> Group:
         """Return the group that predicts a recording: the special one if the gate says so.

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import NamedTuple
 
+import keras
 import numpy as np
 
 import ecg
@@ -19,7 +20,7 @@ from ecg.data.resampling import FIR, Preprocessing, band_pass_taps, filter_lengt
 from ecg.data.synthetic import SyntheticSettings, make_recording, plan_recordings
 from ecg.models.bundle import Bundle
 from ecg.models.decision import VOTE, write_rule
-from ecg.models.ensemble import uses_demographics
+from ecg.models.ensemble import Member, uses_demographics
 from ecg.models.translation import ExportError
 from ecg.runtime.files import to_json
 
@@ -126,10 +127,12 @@ def compare_with_keras(bundle: Bundle, predict: Callable[[Mapping[str, np.ndarra
     for header, integers in make_checked_recordings(bundle.leads):
         segments, _ = bundle.prepare_segments(header, integers)
         demographics = encode_demographics(header.age, header.sex)
-        expected = group.predict(segments, demographics)
         signals = [segment.signal(member.view.preparation, member.leads) for segment in segments]
         rows = [predict({SIGNAL: signal[np.newaxis], DEMOGRAPHICS: demographics[np.newaxis]})[0] for signal in signals]
-        predicted = np.max(rows, axis=0).mean(axis=0)
+        keras_rows = [
+            [predict_with_keras(member, signal, demographics) for member in group.members] for signal in signals
+        ]
+        predicted, expected = (np.max(values, axis=0).mean(axis=0) for values in (rows, keras_rows))
         differences.append(abs(predicted - expected).max())
         decisions = [bundle.rule.decide(probabilities, bundle.columns) for probabilities in (predicted, expected)]
         changed = np.count_nonzero(decisions[0] != decisions[1])
@@ -139,6 +142,23 @@ def compare_with_keras(bundle: Bundle, predict: Callable[[Mapping[str, np.ndarra
                 f"to {differences[-1]:.1e}, and {changed} decisions; expected {TOLERANCE:g} at most, and 0"
             )
     return ExportReport(len(differences), float(max(differences)))
+
+
+def predict_with_keras(member: Member, signal: np.ndarray, demographics: np.ndarray) -> np.ndarray:
+    """Predict a whole signal by the Keras network of a member.
+
+    Args:
+        member: The member.
+        signal: (T, leads) float32 in mV.
+        demographics: (5,), see ecg.data.preprocessing.encode_demographics.
+
+    Returns:
+        Probabilities, (K,).
+    """
+    windows = member.split_windows(signal)
+    inputs = (windows, demographics[np.newaxis]) if uses_demographics(member.network) else windows
+    outputs = member.network(inputs, training=False)
+    return keras.ops.convert_to_numpy(outputs)[0]
 
 
 def make_checked_recordings(leads: tuple[str, ...]) -> Iterator[tuple[Header, np.ndarray]]:

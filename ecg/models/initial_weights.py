@@ -8,7 +8,8 @@ import keras
 import numpy as np
 
 from ecg.data.batches import View
-from ecg.models.ensemble import AnyNetworkSettings, Member, input_leads
+from ecg.models.ensemble import Member, input_leads
+from ecg.models.network_settings import AnyNetworkSettings
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,11 @@ from contextlib import contextmanager
 # Packages that Keras imports if they are installed, for parts of it that are not used here. Hiding them saves 1.5 s
 # of processor time and 115 MB of memory in each process.
 UNUSED = ("matplotlib", "pandas", "sklearn")
-# Environment variables with settings of TensorFlow and JAX for a process that predicts.
-PREDICTING = {
-    "TF_NUM_INTRAOP_THREADS": "1",
-    "TF_FORCE_GPU_ALLOW_GROWTH": "true",
-    "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-}
+# Environment variables that leave the memory of an accelerator to other processes.
+SHARING = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
 
-def start_keras(devices: bool = True, predicts: bool = False, on_cpu: bool = False) -> None:
+def start_keras(devices: bool = True, shares: bool = False, on_cpu: bool = False) -> None:
     """Import Keras with only our own lines on the console.
 
     TensorFlow's libraries write to the process's standard error, below Python and before any setting of theirs is read.
@@ -29,16 +25,14 @@ def start_keras(devices: bool = True, predicts: bool = False, on_cpu: bool = Fal
     Args:
         devices: Whether the backend finds its devices now. Otherwise it does so when something is computed. The memory
             of an accelerator, which it takes as a whole, is free for other processes until then.
-        predicts: Whether this process predicts single recordings, perhaps as one of several processes. TensorFlow then
-            computes each operation in one thread, since the last digits of a convolution depend on the number of
-            threads, and takes as much of an accelerator's memory as it needs. Environment variables that are set
-            already (PREDICTING) are left as they are.
+        shares: Whether the backend takes as much of an accelerator's memory as it needs, since other processes may use
+            it. Environment variables that are set already (SHARING) are left as they are.
         on_cpu: Whether the processor alone is used. The accelerators of this machine are left to other processes, such
             as the workers of a cluster.
     """
     if "keras" in sys.modules:
         return
-    for name, value in PREDICTING.items() if predicts else ():
+    for name, value in SHARING.items() if shares else ():
         os.environ.setdefault(name, value)
     if on_cpu:
         os.environ |= {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}

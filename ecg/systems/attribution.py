@@ -11,7 +11,7 @@ from keras import layers, ops
 from ecg.data.batches import REPEATED, Window
 from ecg.data.wave_peaks import find_beats
 from ecg.models.layers import UnitRange
-from ecg.models.resnets import LOGITS
+from ecg.models.network_settings import LOGITS
 from ecg.training.backend import input_gradients
 
 INTEGRATED_GRADIENTS, SMOOTHGRAD, OCCLUSION = "integrated_gradients", "smoothgrad", "occlusion"

@@ -13,7 +13,7 @@ from ecg.models.bundle import describe_bundle, load_bundle
 from ecg.models.config import ModelError
 from ecg.models.ensemble import input_leads
 from ecg.models.initial_weights import InitialNetwork
-from ecg.models.resnets import LiSettings
+from ecg.models.network_settings import LiSettings
 from ecg.runtime.executors import ALL_CORES, Executor
 from ecg.systems.own_classes import use_classes
 from ecg.systems.plan import (

@@ -16,12 +16,12 @@ from ecg.data.resampling import BUTTERWORTH, Preprocessing
 from ecg.data.source_tables import SourceTable
 from ecg.data.synthetic import SyntheticSettings
 from ecg.evaluation.calibration import Calibration
-from ecg.models.dcnet import DCNetSettings
 from ecg.models.decision import ARGMAX, EXPECTED_CREDIT, HALVES, THRESHOLDS, VOTE, Rule
-from ecg.models.ensemble import AnyNetworkSettings
-from ecg.models.resnets import (
+from ecg.models.network_settings import (
     SOURCE_GATE,
+    AnyNetworkSettings,
     AttentionSettings,
+    DCNetSettings,
     LeadWeightedSettings,
     LiSettings,
     NetworkSettings,

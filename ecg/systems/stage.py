@@ -11,9 +11,10 @@ from ecg.data.batches import DEFAULT_VIEW, Dataset, View
 from ecg.data.leads import lead_indices
 from ecg.data.store import Store
 from ecg.data.wave_peaks import WavePeaks
-from ecg.models.ensemble import AnyNetworkSettings, Member, count_inputs, serves_all_lead_sets, uses_demographics
+from ecg.models.ensemble import Member, count_inputs, serves_all_lead_sets, uses_demographics
 from ecg.models.initial_weights import InitialNetwork
-from ecg.models.resnets import LOGITS, AttentionSettings, LiSettings, precision_policy
+from ecg.models.network_settings import LOGITS, AnyNetworkSettings, AttentionSettings, LiSettings
+from ecg.models.resnets import precision_policy
 from ecg.training.losses import MaskableLoss, SquaredError, WeightedSumLoss
 from ecg.training.settings import TrainingSettings
 

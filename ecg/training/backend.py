@@ -4,7 +4,8 @@ Keras' public methods wait for every batch. To keep the devices busy, this modul
 directly and, on JAX, carries the state between steps itself.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -12,7 +13,6 @@ import numpy as np
 from keras import ops
 
 from ecg.data.batches import CROP_LENGTHS, WHOLE_BATCH
-from ecg.models.ensemble import skip_static_shapes
 from ecg.training.distribution import JointDataParallel, joint_distribution, mirrored_strategy
 from ecg.training.losses import MaskableLoss, WeightedSumLoss, is_averaged_by_weight
 
@@ -315,6 +315,24 @@ class JointStepRunner(JaxStepRunner):
             return self.distribution.join(array[rows] if len(array) == size else array, size)
 
         return keras.tree.map_structure(join, arrays), np.zeros((size, 0), np.float32)
+
+
+@contextmanager
+def skip_static_shapes(network: keras.Model) -> Iterator[None]:
+    """Make the steps that are traced within do nothing if they are for one shape only.
+
+    They are never used, and a real one takes seconds to compile.
+    """
+
+    def unless_static(step: Callable, nothing: Callable) -> Callable:
+        return lambda data: (step if None in keras.tree.flatten(data)[0].shape else nothing)(data)
+
+    network.train_step = unless_static(network.train_step, lambda data: {"loss": keras.ops.zeros(())})
+    network.predict_step = unless_static(network.predict_step, lambda data: keras.tree.flatten(data)[0])
+    try:
+        yield
+    finally:
+        del network.train_step, network.predict_step
 
 
 def precompile(network: keras.Model, outputs_per_label: int = 1) -> None:

@@ -14,7 +14,7 @@ from ecg.data.batches import View, Window
 from ecg.data.labels import ABBREVIATIONS, TRAINED
 from ecg.data.shards import FEWEST
 from ecg.data.store import build_store
-from ecg.models.resnets import LeadWeightedSettings, LiSettings
+from ecg.models.network_settings import LeadWeightedSettings, LiSettings
 from ecg.runtime.executors import LocalExecutor
 from ecg.systems.label_cleaning import Relabelling
 

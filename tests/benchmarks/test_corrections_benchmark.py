@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import corrections
 from ecg.data.labels import TRAINED
-from ecg.models.resnets import NetworkSettings
+from ecg.models.network_settings import NetworkSettings
 from ecg.systems import recipes
 from ecg.training.settings import TrainingSettings
 

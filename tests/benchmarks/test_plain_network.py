@@ -5,7 +5,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install -r benchmarks/requirements.txt")
 
 from benchmarks import plain_network  # noqa: E402 - it imports torch
-from ecg.models.resnets import NetworkSettings  # noqa: E402
+from ecg.models.network_settings import NetworkSettings  # noqa: E402
 from ecg.training.losses import AsymmetricLoss  # noqa: E402
 
 SETTINGS = NetworkSettings(width=4, kernels=(5, 3), squeeze_ratio=2, hidden=8, dropout=0.0)

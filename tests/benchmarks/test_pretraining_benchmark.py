@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import pretraining
 from ecg.data.synthetic import synthesize
-from ecg.models.resnets import NetworkSettings
+from ecg.models.network_settings import NetworkSettings
 from ecg.training.settings import TrainingSettings
 
 QUICK = TrainingSettings(epochs=1, batch=16, steps=2)

@@ -27,7 +27,7 @@ from ecg.data.resampling import DEFAULT_PREPROCESSING, Preprocessing
 from ecg.data.synthetic import SyntheticSettings, synthesize
 from ecg.data.wave_peaks import NeuroKitMissing, WavePeaks
 from ecg.models.decision import Rule
-from ecg.models.resnets import NetworkSettings
+from ecg.models.network_settings import NetworkSettings
 from ecg.reports.comparison_report import write_comparison
 from ecg.runtime.cache import ResultCache
 from ecg.runtime.console import start_logging

@@ -29,7 +29,7 @@ import numpy as np
 from ecg.training.backend import step_runner, synchronise_layers
 from ecg.training.distribution import distribution_scope
 from ecg.training.losses import AsymmetricLoss
-from ecg.models.resnets import NetworkSettings
+from ecg.models.network_settings import NetworkSettings
 from ecg.runtime.cache import ResultCache
 from ecg.training.trainer import seed_epoch
 from test_trainer import QUICK, beats_store, run
@@ -85,7 +85,7 @@ from dataclasses import replace
 import keras
 import numpy as np
 from ecg.training.distribution import distribution_scope
-from ecg.models.resnets import DEPTHS
+from ecg.models.network_settings import DEPTHS
 from test_trainer import ONE_BLOCK, SHAPED_LIKE, fit, stage_like
 
 devices, found = keras.distribution.list_devices(), {}

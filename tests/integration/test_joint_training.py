@@ -24,7 +24,7 @@ from ecg.runtime.keras_startup import start_keras
 start_keras(devices=False)
 import numpy as np
 from ecg.commands.joint import leading_runner
-from ecg.models.resnets import NetworkSettings
+from ecg.models.network_settings import NetworkSettings
 from ecg.runtime.console import start_logging
 from ecg.runtime.limits import TimeBudget
 from ecg.systems.stage import Stage

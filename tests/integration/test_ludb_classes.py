@@ -23,7 +23,7 @@ from ecg.data.records import find_records, read_record
 from ecg.evaluation.outputs import save_outputs, score_outputs
 from ecg.models.bundle import load_bundle
 from ecg.models.export_contract import describe_contract
-from ecg.models.resnets import NetworkSettings
+from ecg.models.network_settings import NetworkSettings
 from ecg.models.saved_classes import find_model_classes
 from ecg.systems.recipes import CAI2021
 from ecg.training.settings import TrainingSettings

@@ -17,8 +17,14 @@ from ecg.data.leads import LEAD_SETS
 from ecg.data.records import find_records, read_record
 from ecg.data.synthetic import SyntheticSettings, synthesize
 from ecg.models.bundle import load_bundle
-from ecg.models.dcnet import DCNetSettings
-from ecg.models.resnets import AttentionSettings, LeadWeightedSettings, LiSettings, NetworkSettings, RhythmSettings
+from ecg.models.network_settings import (
+    AttentionSettings,
+    DCNetSettings,
+    LeadWeightedSettings,
+    LiSettings,
+    NetworkSettings,
+    RhythmSettings,
+)
 from ecg.reports import training_charts, training_report
 from ecg.runtime.executors import ONE_PROCESS
 from ecg.systems.recipes import SYSTEMS, SyntheticPretraining

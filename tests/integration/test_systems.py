@@ -22,8 +22,14 @@ from ecg.data.records import find_records, read_record
 from ecg.data.synthetic import SyntheticSettings, synthesize
 from ecg.evaluation.metrics import challenge_score
 from ecg.models.bundle import load_bundle
-from ecg.models.dcnet import DCNetSettings
-from ecg.models.resnets import AttentionSettings, LeadWeightedSettings, LiSettings, NetworkSettings, RhythmSettings
+from ecg.models.network_settings import (
+    AttentionSettings,
+    DCNetSettings,
+    LeadWeightedSettings,
+    LiSettings,
+    NetworkSettings,
+    RhythmSettings,
+)
 from ecg.runtime.executors import LocalExecutor
 from ecg.systems.recipes import SYSTEMS
 

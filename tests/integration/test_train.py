@@ -30,7 +30,7 @@ from ecg.data.store import open_store
 from ecg.evaluation.metrics import challenge_score
 from ecg.evaluation.thresholds import search_thresholds
 from ecg.models.bundle import load_bundle
-from ecg.models.resnets import NetworkSettings
+from ecg.models.network_settings import NetworkSettings
 from ecg.reports import training_charts, training_report
 from ecg.reports.training_charts import draw_disagreements
 from ecg.reports.training_report import draw_training

@@ -160,7 +160,7 @@ import joblib, keras, matplotlib.pyplot, wfdb  # what libraries do when they are
 import test_model
 from ecg.commands import train as pipeline
 from ecg.systems.label_cleaning import CleaningSettings
-from ecg.models.resnets import NetworkSettings
+from ecg.models.network_settings import NetworkSettings
 from ecg.training.trainer import TrainingSettings
 
 data, model, outputs = sys.argv[1:]

@@ -23,7 +23,7 @@ from ecg.data.labels import ABBREVIATIONS, CHALLENGE_CLASSES, LETTERS, TRAINED
 from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.resampling import DEFAULT_PREPROCESSING
 from ecg.evaluation.metrics import challenge_score
-from ecg.models.dcnet import DCNetSettings
+from ecg.models.network_settings import DCNetSettings
 from ecg.runtime.cache import ResultCache
 from ecg.runtime.executors import ONE_PROCESS
 from ecg.runtime.limits import TimeBudget

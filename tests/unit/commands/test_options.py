@@ -16,7 +16,7 @@ from ecg.commands.settings import (
 from ecg.data.class_files import WEIGHTS, load_weights
 from ecg.data.leads import LEAD_SETS
 from ecg.models.decision import DECISIONS
-from ecg.models.resnets import SOURCE_GATE
+from ecg.models.network_settings import SOURCE_GATE
 from ecg.systems.explanations import METHODS
 from ecg.systems.label_cleaning import CleaningSettings, ConflatedClasses, PartiallyLabelledSource
 from ecg.systems.recipes import ABLATIONS, RECIPES, SYSTEMS, Gate, Settings

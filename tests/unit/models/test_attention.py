@@ -7,7 +7,7 @@ import pytest
 from helpers import predict_in_both_precisions
 from numpy.lib.stride_tricks import sliding_window_view
 
-from ecg.models.resnets import LOGITS, AttentionSettings
+from ecg.models.network_settings import LOGITS, AttentionSettings
 
 SMALL = AttentionSettings(width=8, blocks=2, heads=2, hidden=8)
 

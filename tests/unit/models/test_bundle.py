@@ -4,14 +4,13 @@ import json
 import re
 import tracemalloc
 import weakref
-from collections import deque
 from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
 from helpers import capture_log
-from result_helpers import get_network, make_bundle
+from result_helpers import StandInNetwork, get_network, make_bundle
 
 import team_code
 from ecg.commands.holdout import predict_group, predict_members, predict_stores
@@ -28,7 +27,7 @@ from ecg.models.bundle import Bundle, load_bundle, save_bundle
 from ecg.models.config import FORMAT, ModelError
 from ecg.models.decision import Rule
 from ecg.models.ensemble import Ensemble, Group, Member
-from ecg.models.resnets import AttentionSettings, LeadWeightedSettings, LiSettings, NetworkSettings
+from ecg.models.network_settings import AttentionSettings, LeadWeightedSettings, LiSettings, NetworkSettings
 from ecg.runtime.executors import ONE_PROCESS
 from ecg.systems.recipes import SYSTEMS
 from ecg.training.trainer import predict_dataset
@@ -349,29 +348,21 @@ def test_a_bundle_that_cannot_be_saved_leaves_the_one_that_was(copied, small_net
     assert len(list(copied[0].parent.iterdir())) == 2
 
 
-class FunctionNetwork:
-    """A network that says of each signal what it is told to, and keeps them, or the last of them."""
-
-    predict_function = "not None, so that it is not traced"
-
-    def __init__(self, answer, keep=99):
-        self.answer, self.signals, self.inputs = answer, deque(maxlen=keep), [None]
-
-    def predict_on_batch(self, batch):
-        self.signals.append(batch[0])
-        return np.asarray([self.answer(batch[0])], np.float32)
+def half_network(keep=None):
+    """A network that predicts 0.5 for each class."""
+    return StandInNetwork(lambda signals: np.full((len(signals), 22), 0.5), keep=keep)
 
 
 def test_a_long_recording_is_predicted_in_equal_segments_with_the_maximum_of_each_class(make_header, small_network):
     rng = np.random.default_rng(0)
     network_outputs = rng.random((3, 22)).astype(np.float32)
-    network = FunctionNetwork(lambda signal: network_outputs[len(network.signals) - 1])
+    network = StandInNetwork(lambda signals: network_outputs[len(network.seen) - 1 : len(network.seen)])
     recording = rng.integers(-500, 500, (2, 100 * 400)).astype(np.int16)
     header = make_header(["I", "II"], 100.0)
     bundle = make_bundle(LEAD_SETS[2], small_network, np.full(26, 0.5), network)
     probabilities = bundle.predict_recording(header, recording).probabilities
     np.testing.assert_array_equal(probabilities, CHALLENGE_CLASSES.expand(network_outputs.max(axis=0)))
-    assert [len(signal) for signal in network.signals] == [33333, 33333, 33335]
+    assert [signals.shape[1] for (signals,) in network.seen] == [33333, 33333, 33335]
 
 
 def test_a_model_can_be_decided_anew_by_expected_credit(model, make_header):
@@ -397,7 +388,7 @@ def test_no_threshold_decides_between_classes_that_exclude_each_other(make_heade
                 Member(
                     LEAD_SETS[2],
                     small_network,
-                    FunctionNetwork(lambda signal, network_outputs=network_outputs: network_outputs),
+                    StandInNetwork(lambda signals, network_outputs=network_outputs: [network_outputs]),
                 ),
             ),
         )
@@ -411,7 +402,7 @@ def test_no_threshold_decides_between_classes_that_exclude_each_other(make_heade
 @pytest.mark.parametrize("turned", [False, True])
 def test_all_segments_of_a_recording_have_the_gain_of_its_beginning(turned, make_header, small_network):
     """The header's gain is a wrong one of early 2020, and what follows is too small to show that by itself."""
-    network = FunctionNetwork(lambda signal: np.full(22, 0.5))
+    network = half_network()
     member = Member(LEAD_SETS[2], small_network, network, view=View(Preprocessing(early_gains=True)))
     bundle = Bundle(LEAD_SETS[2], Ensemble(Group(TRAINED_CLASSES, (member,))), Rule(np.full(26, 0.5)))
     recording = np.random.default_rng(0).integers(-500, 500, (2, 100 * 400)).astype(np.int16)
@@ -419,29 +410,29 @@ def test_all_segments_of_a_recording_have_the_gain_of_its_beginning(turned, make
     header = replace(make_header(["I", "II"], 100.0, gain=200.0), name="HR00015")
     bundle.predict_recording(header, recording.T if turned else recording)
     bundle.predict_recording(make_header(["I", "II"], 100.0, gain=1000.0), recording)
-    assert len(network.signals) == 6
+    assert len(network.seen) == 6
     for piece in range(3):
-        np.testing.assert_array_equal(network.signals[piece], network.signals[3 + piece])
+        np.testing.assert_array_equal(network.seen[piece][0], network.seen[3 + piece][0])
 
 
 def test_a_recording_of_144_seconds_and_less_is_predicted_in_one_segment(make_header, small_network):
-    network = FunctionNetwork(lambda signal: np.full(22, 0.5))
+    network = half_network()
     bundle = make_bundle(LEAD_SETS[2], small_network, np.full(26, 0.5), network)
     for samples in (100, 200, 14400):
         recording = np.random.default_rng(0).integers(-500, 500, (2, samples))
         header = make_header(["I", "II"], 100.0)
         bundle.predict_recording(header, recording)
-        np.testing.assert_array_equal(network.signals[-1], preprocess(header, recording, LEAD_SETS[2]).signal)
-    assert len(network.signals) == 3
+        np.testing.assert_array_equal(network.seen[-1][0][0], preprocess(header, recording, LEAD_SETS[2]).signal)
+    assert len(network.seen) == 3
 
 
 def test_a_segment_without_signal_does_not_count(make_header, small_network):
-    network = FunctionNetwork(lambda signal: np.full(22, 0.5))
+    network = half_network()
     bundle = make_bundle(LEAD_SETS[2], small_network, np.full(26, 0.5), network)
     recording = np.random.default_rng(0).integers(-500, 500, (2, 100 * 400)).astype(np.int16)
     recording[:, 13000:27000] = -32768  # a little of the first and the last segment, too
     assert bundle.predict_recording(make_header(["I", "II"], 100.0), recording).probabilities[0] == 0.5
-    assert len(network.signals) == 2
+    assert len(network.seen) == 2
     assert bundle.repaired == {INVALID_VALUE: 1, SKIPPED: 1}
     recording[:] = -32768
     with pytest.raises(SignalError, match="made: no sample was recorded"):
@@ -449,7 +440,7 @@ def test_a_segment_without_signal_does_not_count(make_header, small_network):
 
 
 def test_of_half_an_hour_one_segment_at_a_time_is_in_memory(make_header, small_network):
-    network = FunctionNetwork(lambda signal: np.full(22, 0.5), keep=1)
+    network = half_network(keep=1)
     bundle = make_bundle(LEADS, small_network, np.full(26, 0.5), network)
     recording = np.random.default_rng(0).integers(-500, 500, (12, 250 * 1800), dtype=np.int16)
     tracemalloc.start()
@@ -463,9 +454,7 @@ def test_of_half_an_hour_one_segment_at_a_time_is_in_memory(make_header, small_n
 
 @pytest.mark.parametrize("flat", [slice(0, 14_000), slice(None)])
 def test_a_recording_with_unusable_segments_is_freed_at_once(flat, make_header, small_network):
-    bundle = make_bundle(
-        LEAD_SETS[2], small_network, np.full(26, 0.5), FunctionNetwork(lambda signal: np.full(22, 0.5))
-    )
+    bundle = make_bundle(LEAD_SETS[2], small_network, np.full(26, 0.5), half_network())
     recording = np.random.default_rng(0).integers(-500, 500, (2, 100 * 400)).astype(np.int16)
     recording[:, flat] = 0
     freed = weakref.ref(recording)
@@ -484,7 +473,7 @@ def test_a_recording_with_unusable_segments_is_freed_at_once(flat, make_header, 
 def test_an_empty_prediction_is_left_empty_or_is_the_class_that_was_set(small_network, tmp_path, headers):
     text, recording = text_of(headers[0]), read_record(headers[0])[1]
     bundle = make_bundle(
-        LEAD_SETS[2], small_network, np.full(26, 0.5), FunctionNetwork(lambda signal: np.full(22, 0.4))
+        LEAD_SETS[2], small_network, np.full(26, 0.5), StandInNetwork(lambda signals: np.full((len(signals), 22), 0.4))
     )
     _, outputs, probabilities = bundle.predict(text, recording)
     assert bundle.rule.fallback is None and not outputs.any()
@@ -766,7 +755,6 @@ def test_a_vote_needs_the_thresholds_of_each_network_and_no_gate(small_network):
 
 
 def test_a_prediction_does_not_depend_on_the_recordings_before_it(headers, small_network, tmp_path):
-    """TensorFlow traces a network for the first shape that it sees, and rounds otherwise in a trace for all shapes."""
     save_bundle(
         make_bundle(LEADS, NetworkSettings(), np.full(26, 0.5), NetworkSettings().build(12, None, 22)), tmp_path
     )

@@ -19,10 +19,9 @@ from ecg.models.config import (
     read_config,
     write_config,
 )
-from ecg.models.dcnet import DCNetSettings
 from ecg.models.decision import Rule
 from ecg.models.ensemble import Member
-from ecg.models.resnets import LeadWeightedSettings, LiSettings, NetworkSettings, RhythmSettings
+from ecg.models.network_settings import DCNetSettings, LeadWeightedSettings, LiSettings, NetworkSettings, RhythmSettings
 
 WEIGHTS = tuple(map(tuple, np.random.default_rng(0).normal(size=(26, 26)).tolist()))
 CALIBRATION = Calibration(0.7, tuple(np.random.default_rng(1).normal(size=26).tolist()))

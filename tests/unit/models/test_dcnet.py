@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from helpers import predict_in_both_precisions
 
-from ecg.models.dcnet import DCNetSettings
+from ecg.models.network_settings import DCNetSettings
 
 SMALL = DCNetSettings(filters=(4, 8), plain=1)
 

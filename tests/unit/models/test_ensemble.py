@@ -3,15 +3,14 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
+from result_helpers import StandInNetwork
 
 from ecg.commands.holdout import predict_stores
 from ecg.data.batches import DEFAULT_VIEW, ZEROS_IN_FRONT, View, Window
 from ecg.data.leads import LEAD_SETS, LEADS, lead_indices
 from ecg.data.records import SignalError
 from ecg.data.resampling import DEFAULT_PREPROCESSING, Preprocessing
-from ecg.models.dcnet import DCNetSettings
 from ecg.models.ensemble import (
-    NETWORK_KINDS,
     Ensemble,
     Group,
     Member,
@@ -21,7 +20,15 @@ from ecg.models.ensemble import (
     count_inputs,
     uses_demographics,
 )
-from ecg.models.resnets import AttentionSettings, LeadWeightedSettings, LiSettings, NetworkSettings, RhythmSettings
+from ecg.models.network_settings import (
+    NETWORK_KINDS,
+    AttentionSettings,
+    DCNetSettings,
+    LeadWeightedSettings,
+    LiSettings,
+    NetworkSettings,
+    RhythmSettings,
+)
 from ecg.systems.recipes import RECIPES
 
 CLASSES = ("NSR", "AF", "PVC")
@@ -29,21 +36,9 @@ PERSON = np.array([0.6, 1, 0, 0, 0], np.float32)
 SLOW = Preprocessing(100, None)
 
 
-class FunctionNetwork:
-    """A network that answers with what a function makes of what it sees, and keeps that."""
-
-    predict_function = "not None, so that it is not traced"
-
-    def __init__(self, answer, inputs=1):
-        self.answer, self.inputs, self.seen = answer, [None] * inputs, []
-
-    def predict_on_batch(self, inputs):
-        self.seen.append(inputs)
-        return np.array([self.answer(signal) for signal in (inputs[0] if len(self.inputs) > 1 else inputs)], np.float32)
-
-
 def member(answer, leads=LEAD_SETS[2], view=DEFAULT_VIEW, inputs=1):
-    return Member(tuple(leads), None, FunctionNetwork(answer, inputs), "sigmoid", view)
+    network = StandInNetwork(lambda signals, *demographics: [answer(signal) for signal in signals], inputs)
+    return Member(tuple(leads), None, network, "sigmoid", view)
 
 
 def sure(*probabilities):
@@ -93,7 +88,7 @@ def test_a_member_predicts_each_window_with_the_demographics():
     view = View(window=Window(400, overlap=100))
     three_lead_member = member(lambda signal: signal[0], ("I", "II", "V2"), view, inputs=2)
     outputs = three_lead_member.predict(SIGNAL[:, :3], PERSON)
-    windows, demographics = three_lead_member.network.seen[0]
+    windows, demographics = three_lead_member.source.seen[0]
     assert len(windows) == len(demographics) == 3  # of 400 samples that overlap by 100 at the least
     np.testing.assert_array_equal(windows, view.window.segments(SIGNAL[:, :3]))
     np.testing.assert_array_equal(demographics, [PERSON] * 3)
@@ -122,8 +117,8 @@ def test_a_network_of_the_first_window_predicts_the_first_valid_segment_alone():
     segments, prepared = segments_of(None, SIGNAL[500:], SIGNAL[:500])
     members = Group(("AF",), (first, averaged)).predict_each(segments, PERSON)
     assert members[0, 0] == pytest.approx(SIGNAL[500, 0])
-    assert len(first.network.seen) == 1 and len(averaged.network.seen) == 2
-    expected = np.concatenate([windows[:, 0, 0] for windows in averaged.network.seen]).mean()
+    assert len(first.source.seen) == 1 and len(averaged.source.seen) == 2
+    expected = np.concatenate([windows[:, 0, 0] for (windows,) in averaged.source.seen]).mean()
     assert members[1, 0] == pytest.approx(expected)
     segments, prepared = segments_of(SIGNAL, SIGNAL, SIGNAL)
     Group(("AF",), (first,)).predict_each(segments, PERSON)
@@ -137,8 +132,8 @@ def test_the_mean_of_all_networks_counts_and_each_sees_the_recording_its_own_way
     prediction = Group(CLASSES, (first, second)).predict(segments, PERSON)
     np.testing.assert_allclose(prediction, [0.4, 0.2, 0.5], rtol=1e-6)
     assert prepared == [(DEFAULT_PREPROCESSING, LEAD_SETS[2]), (SLOW, LEAD_SETS[3])]
-    np.testing.assert_array_equal(first.network.seen[0], SIGNAL[np.newaxis, :, :2])
-    np.testing.assert_array_equal(second.network.seen[0], View(SLOW, Window(300)).window.segments(SIGNAL[::2, :3]))
+    np.testing.assert_array_equal(first.source.seen[0][0], SIGNAL[np.newaxis, :, :2])
+    np.testing.assert_array_equal(second.source.seen[0][0], View(SLOW, Window(300)).window.segments(SIGNAL[::2, :3]))
 
 
 def test_all_windows_of_all_segments_count_alike_and_an_unusable_segment_does_not_count():
@@ -166,7 +161,7 @@ def test_the_gate_chooses_the_group_and_the_other_groups_do_not_run(gate, expect
     probabilities, classes = ensemble.predict(segments_of(SIGNAL)[0], PERSON)
     np.testing.assert_allclose(probabilities, expected, rtol=1e-6)
     assert classes.tolist() == [True, gate <= 0.5, True]
-    asked = {name: len(group.members[0].network.seen) for name, group in ensemble.groups.items()}
+    asked = {name: len(group.members[0].source.seen) for name, group in ensemble.groups.items()}
     assert asked == {"gate": 1, "special": int(gate > 0.5), "general": int(gate <= 0.5)}
 
 

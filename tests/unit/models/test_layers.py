@@ -119,7 +119,7 @@ from ecg.runtime.keras_startup import start_keras
 start_keras()
 import keras, numpy as np
 from ecg.training.losses import FocalLoss
-from ecg.models.resnets import NetworkSettings
+from ecg.models.network_settings import NetworkSettings
 network = NetworkSettings(width=8).build(12, None, 22)
 network.compile("adam", FocalLoss(), jit_compile=False)
 for _ in range(3):

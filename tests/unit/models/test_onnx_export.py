@@ -22,10 +22,10 @@ from ecg.data.labels import SCORED, TRAINED_CLASSES
 from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.preprocessing import N_DEMOGRAPHICS
 from ecg.data.resampling import Preprocessing, band_pass_taps
-from ecg.models.dcnet import DCNetSettings
 from ecg.models.decision import read_rule, write_rule
 from ecg.models.ensemble import uses_demographics
 from ecg.models.export import export_bundle
+from ecg.models.network_settings import DCNetSettings
 from ecg.models.onnx_export import build_onnx_model
 from ecg.models.translation import ExportError
 from ecg.systems.recipes import RECIPES

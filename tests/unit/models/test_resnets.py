@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from ecg.models.resnets import SOURCE_GATE, LeadWeightedSettings, LiSettings, RhythmSettings
+from ecg.models.network_settings import SOURCE_GATE, LeadWeightedSettings, LiSettings, RhythmSettings
 
 SMALL = LiSettings(stages=(1, 1, 1, 1), width=4, first_kernel=3, kernel=3, squeeze_ratio=2, peak_units=4)
 RNG = np.random.default_rng(0)

@@ -4,7 +4,7 @@ import pytest
 
 from ecg.data.leads import LEAD_SETS
 from ecg.models.layers import mish
-from ecg.models.resnets import NetworkSettings
+from ecg.models.network_settings import NetworkSettings
 
 PARAMETERS = {12: 1_875_346, 6: 1_872_274, 4: 1_871_250, 3: 1_870_738, 2: 1_870_226}
 

@@ -144,10 +144,11 @@ def test_a_package_that_is_imported_already_stays(monkeypatch):
     assert importlib.import_module("colorsys").rgb_to_hls
 
 
-def test_a_process_that_predicts_has_one_thread_for_an_operation_unless_told_otherwise():
-    code = "from ecg.runtime.keras_startup import start_keras; start_keras(predicts=True); import os; "
-    code += "print(os.environ['TF_NUM_INTRAOP_THREADS'])"
-    for given, expected in (({}, "1"), ({"TF_NUM_INTRAOP_THREADS": "3"}, "3")):
-        environment = {name: value for name, value in os.environ.items() if name != "TF_NUM_INTRAOP_THREADS"} | given
+def test_a_process_that_shares_accelerators_takes_memory_as_it_needs_unless_told_otherwise():
+    name = "TF_FORCE_GPU_ALLOW_GROWTH"
+    code = "from ecg.runtime.keras_startup import start_keras; start_keras(shares=True); import os; "
+    code += f"print(os.environ['{name}'])"
+    for given, expected in (({}, "true"), ({name: "false"}, "false")):
+        environment = {key: value for key, value in os.environ.items() if key != name} | given
         printed = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
         assert printed.stdout == f"{expected}\n"

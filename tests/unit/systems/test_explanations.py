@@ -21,11 +21,17 @@ from ecg.data.records import SignalError, read_record
 from ecg.data.resampling import BUTTERWORTH, Preprocessing
 from ecg.data.synthetic_evidence import INTERVALS
 from ecg.models.bundle import Bundle
-from ecg.models.dcnet import DCNetSettings
 from ecg.models.decision import Rule
 from ecg.models.ensemble import Ensemble, Group, Member
 from ecg.models.layers import LeadPresence
-from ecg.models.resnets import AttentionSettings, LeadWeightedSettings, LiSettings, NetworkSettings, RhythmSettings
+from ecg.models.network_settings import (
+    AttentionSettings,
+    DCNetSettings,
+    LeadWeightedSettings,
+    LiSettings,
+    NetworkSettings,
+    RhythmSettings,
+)
 from ecg.systems import explanations
 from ecg.systems.attribution import (
     INTEGRATED_GRADIENTS,

@@ -24,8 +24,13 @@ from ecg.evaluation.expected_credit import choose_classes
 from ecg.evaluation.metrics import challenge_score
 from ecg.evaluation.thresholds import evolve_thresholds, search_thresholds
 from ecg.models.bundle import Bundle, load_bundle, save_bundle
-from ecg.models.dcnet import DCNetSettings
-from ecg.models.resnets import AttentionSettings, LeadWeightedSettings, LiSettings, RhythmSettings
+from ecg.models.network_settings import (
+    AttentionSettings,
+    DCNetSettings,
+    LeadWeightedSettings,
+    LiSettings,
+    RhythmSettings,
+)
 from ecg.reports.training_tables import member_threshold_table, training_tables
 from ecg.runtime.limits import TimeBudget
 from ecg.systems.decisions import ValidationScorer

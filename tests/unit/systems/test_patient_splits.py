@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from test_folds import shares_off, skewed
 
 from ecg.data.headers import RecordError
-from ecg.models.resnets import AttentionSettings
+from ecg.models.network_settings import AttentionSettings
 from ecg.systems.folds import STRATA, assign_folds
 from ecg.systems.plan import draw_patients, split_recordings, split_validation
 from ecg.systems.recipes import SYSTEMS, Settings

@@ -7,7 +7,7 @@ from result_helpers import stage_titles as titles_of
 from ecg.data.batches import DEFAULT_VIEW, View, Window
 from ecg.data.headers import RecordError
 from ecg.data.leads import LEAD_SETS, LEADS
-from ecg.models.resnets import AttentionSettings
+from ecg.models.network_settings import AttentionSettings
 from ecg.runtime.cache import folder_name
 from ecg.systems.plan import (
     first_round_title,

@@ -12,7 +12,7 @@ from ecg.models.bundle import Bundle, save_bundle
 from ecg.models.config import ModelError
 from ecg.models.ensemble import Ensemble, Group, Member
 from ecg.models.initial_weights import InitialNetwork
-from ecg.models.resnets import AttentionSettings, LiSettings, NetworkSettings
+from ecg.models.network_settings import AttentionSettings, LiSettings, NetworkSettings
 from ecg.runtime.limits import TimeBudget
 from ecg.systems.plan import pretraining_plans, stage_costs, stage_keys
 from ecg.systems.pretraining import check_initial_model, load_initial_networks, prepare_initial_networks

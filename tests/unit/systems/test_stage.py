@@ -10,7 +10,8 @@ from ecg.data.batches import ZEROS_IN_FRONT, Dataset, View, Window
 from ecg.data.leads import LEAD_SETS, LEADS, lead_indices
 from ecg.data.wave_peaks import WavePeaks, decode_peaks
 from ecg.models.ensemble import uses_demographics
-from ecg.models.resnets import LOGITS, POLICIES, AttentionSettings, LiSettings
+from ecg.models.network_settings import LOGITS, AttentionSettings, LiSettings
+from ecg.models.resnets import POLICIES
 from ecg.runtime.cache import ResultCache
 from ecg.runtime.limits import TimeBudget
 from ecg.systems.stage import CHALLENGE, SAVED, Stage, build_network, make_member, prediction_part, stage_loss

@@ -14,7 +14,7 @@ from ecg.data.batches import View, Window
 from ecg.data.leads import LEAD_SETS
 from ecg.data.resampling import DEFAULT_PREPROCESSING
 from ecg.data.wave_peaks import WavePeaks
-from ecg.models.resnets import LiSettings, NetworkSettings
+from ecg.models.network_settings import LiSettings, NetworkSettings
 from ecg.runtime.limits import TimeBudget
 from ecg.runtime.locks import lock_folder
 from ecg.systems.method import train_system

@@ -12,16 +12,15 @@ import pytest
 from keras import layers, ops
 
 from ecg.data.leads import LEAD_SETS
-from ecg.models.dcnet import DCNetSettings
-from ecg.models.resnets import (
+from ecg.models.network_settings import (
     AttentionSettings,
+    DCNetSettings,
     LeadWeightedSettings,
     LiSettings,
     NetworkSettings,
     RhythmSettings,
-    output_layer,
-    precision_policy,
 )
+from ecg.models.resnets import output_layer, precision_policy
 from ecg.runtime.limits import TimeBudget
 from ecg.systems.stage import Stage
 from ecg.systems.stage_runner import StageRunner

@@ -7,7 +7,8 @@ import keras
 import numpy as np
 import pytest
 
-from ecg.models.resnets import NetworkSettings, precision_policy
+from ecg.models.network_settings import NetworkSettings
+from ecg.models.resnets import precision_policy
 from ecg.training.backend import precompile, skip_static_shapes, step_runner
 from ecg.training.losses import FocalLoss
 

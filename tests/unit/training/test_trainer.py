@@ -10,10 +10,10 @@ from ecg.data.leads import LEADS
 from ecg.data.samples import Samples
 from ecg.data.store import Store
 from ecg.data.wave_peaks import WavePeaks
-from ecg.models.dcnet import DCNetSettings
-from ecg.models.resnets import (
+from ecg.models.network_settings import (
     DEPTHS,
     AttentionSettings,
+    DCNetSettings,
     LeadWeightedSettings,
     LiSettings,
     NetworkSettings,

@@ -1,0 +1,97 @@
+"""Networks that predict by numpy alone.
+
+Importing Keras and its backend takes seconds, and the first prediction of a network some more. A recording takes no
+longer here than there. The result depends neither on earlier recordings nor on the number of threads.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ecg.models.numpy_kernels import KERNELS, Kernel
+
+
+class Operation(NamedTuple):
+    """An operation of a network.
+
+    Attributes:
+        kind: Name of the operation, one of ecg.models.numpy_kernels.KERNELS.
+        inputs: Indices of the values that it takes: the network's inputs, then the outputs of its operations.
+        options: What else it needs, as JSON has it.
+        weights: Indices of its weights, by their names.
+    """
+
+    kind: str
+    inputs: tuple[int, ...]
+    options: Mapping[str, Any] = {}
+    weights: Mapping[str, int] = {}
+
+
+@dataclass(frozen=True, eq=False)
+class NumpyNetwork:
+    """A network as a list of operations.
+
+    Attributes:
+        n_inputs: Number of inputs: the signal, and demographics if it sees them.
+        operations: The operations in their order; the last one gives the output.
+        weights: All weights of the Keras network, in Keras' order.
+
+    Raises:
+        ValueError: An operation is unknown, or takes a value that does not precede it.
+    """
+
+    n_inputs: int
+    operations: tuple[Operation, ...]
+    weights: Sequence[np.ndarray]
+
+    def __post_init__(self) -> None:
+        for index, operation in enumerate(self.operations, self.n_inputs):
+            if operation.kind not in KERNELS:
+                raise ValueError(f"unknown operation {operation.kind!r}")
+            if not operation.inputs or not all(0 <= value < index for value in operation.inputs):
+                raise ValueError(f"the operation {operation.kind} takes values {operation.inputs} of {index}")
+        if not self.operations:
+            raise ValueError("a network has no operations")
+
+    def predict(self, *inputs: np.ndarray) -> np.ndarray:
+        """Predict a batch.
+
+        Args:
+            *inputs: Signals (B, T, leads) and, if it sees them, demographics (B, 5), float32.
+
+        Returns:
+            Outputs, (B, K) float32.
+        """
+        values: list[np.ndarray | None] = [*inputs]
+        for operation, kernel, released in self._steps:
+            values.append(kernel(*[values[index] for index in operation.inputs]))
+            for index in released:  # memory is that of the widest part of the network
+                values[index] = None
+        output = values[-1]
+        assert output is not None
+        return output
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of outputs of the last layer."""
+        return self.weights[self.operations[-1].weights["kernel"]].shape[-1]
+
+    @cached_property
+    def features(self) -> "NumpyNetwork":
+        """The same network without its last layer."""
+        return replace(self, operations=self.operations[:-1])
+
+    @cached_property
+    def _steps(self) -> list[tuple[Operation, Kernel, list[int]]]:
+        """Operations, their functions, and the values that no later operation takes."""
+        last_use = {value: number for number, operation in enumerate(self.operations) for value in operation.inputs}
+        steps = []
+        for number, operation in enumerate(self.operations):
+            weights = {name: self.weights[index] for name, index in operation.weights.items()}
+            kernel = KERNELS[operation.kind](dict(operation.options), weights)
+            released = [value for value in set(operation.inputs) if last_use[value] == number]
+            steps.append((operation, kernel, released))
+        return steps
