@@ -85,7 +85,6 @@ def add_plot_command(commands: Commands) -> None:
             header, recording = read_record(path)
             early_gains = arguments.early_gains
             if arguments.model:
-                start_keras()
                 from ecg.models.bundle import load_bundle
                 from ecg.models.config import ModelError
 
@@ -117,6 +116,7 @@ def shade_evidence(
     bundle: "Bundle", header: "Header", recording: "np.ndarray", class_name: str, method: str | None
 ) -> "Shading":
     """Explain the prediction of a class, for the figure of a recording."""
+    start_keras()
     from ecg.reports.ecg_paper import Shading
     from ecg.systems.explanations import (
         ExplanationError,

@@ -1,16 +1,21 @@
+import os
+import subprocess
+import sys
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
 from export_helpers import SMALL, draw_inputs, make_member, predict_with_keras, randomise
-from threadpoolctl import threadpool_limits
+from joblib import cpu_count
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from ecg.data.leads import LEAD_SETS
 from ecg.models.layers import ACTIVATIONS
 from ecg.models.network_settings import ACTIVATION_NAMES, NetworkSettings
-from ecg.models.numpy_network import NumpyNetwork, Operation
+from ecg.models.numpy_network import THREADS, NumpyNetwork, Operation, limit_threads
 from ecg.models.numpy_translation import translate_for_numpy
 from ecg.models.translation import ExportError
 from ecg.systems.recipes import RECIPES
@@ -47,6 +52,32 @@ def test_a_prediction_depends_neither_on_threads_nor_on_other_lengths(name):
         alone = [translate_for_numpy(member.network).predict(signal) for signal in signals[::-1]][::-1]
     for values, expected in zip(predicted, alone, strict=True):
         np.testing.assert_array_equal(values, expected)
+
+
+def count_threads():
+    return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+
+
+def test_matrix_products_use_few_threads_and_no_limit_is_raised():
+    before = count_threads()
+    with limit_threads():
+        assert max(count_threads()) <= min(THREADS, cpu_count())
+    assert count_threads() == before
+    code = "from ecg.models.numpy_network import limit_threads; from threadpoolctl import threadpool_info\n"
+    code += "with limit_threads(): print({library['num_threads'] for library in threadpool_info()})"
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "{1}\n"
+
+
+def test_threads_predict_one_after_another():
+    network = translate_for_numpy(make_member(ALL_NETWORKS["cai2021"], LEAD_SETS[2]).network)
+    signals = [np.full((1, 700, 2), number, np.float32) for number in range(20)]
+    expected, before = [network.predict(signal) for signal in signals], count_threads()
+    with ThreadPoolExecutor(8) as executor:
+        predicted = list(executor.map(network.predict, signals))
+    np.testing.assert_array_equal(predicted, expected)
+    assert count_threads() == before
 
 
 LAYERS = {
