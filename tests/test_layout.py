@@ -31,9 +31,9 @@ def imported_names(tree):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def test_the_package_has_nine_folders_and_at_most_165_modules(trees):
+def test_the_package_has_nine_folders_and_at_most_170_modules(trees):
     assert sorted({module.split("/")[1] for module in trees if module.count("/") == 2}) == sorted(FOLDERS)
-    assert len([module for module in trees if not module.endswith("__init__")]) <= 165
+    assert len([module for module in trees if not module.endswith("__init__")]) <= 170
 
 
 def test_folders_import_only_from_lower_ones(trees):

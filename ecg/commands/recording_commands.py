@@ -118,13 +118,8 @@ def shade_evidence(
     """Explain the prediction of a class, for the figure of a recording."""
     start_keras()
     from ecg.reports.ecg_paper import Shading
-    from ecg.systems.explanations import (
-        ExplanationError,
-        choose_method,
-        compute_shading,
-        explain,
-        find_tested_class,
-    )
+    from ecg.systems.explanation_methods import ExplanationError, choose_method, find_tested_class
+    from ecg.systems.explanations import compute_shading, explain
 
     with reported(ExplanationError):
         chosen = choose_method(class_name, method, bundle.classes)

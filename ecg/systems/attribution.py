@@ -12,9 +12,9 @@ from ecg.data.batches import REPEATED, Window
 from ecg.data.wave_peaks import find_beats
 from ecg.models.layers import UnitRange
 from ecg.models.network_settings import LOGITS
+from ecg.systems.explanation_methods import INTEGRATED_GRADIENTS, OCCLUSION, SMOOTHGRAD
 from ecg.training.backend import input_gradients
 
-INTEGRATED_GRADIENTS, SMOOTHGRAD, OCCLUSION = "integrated_gradients", "smoothgrad", "occlusion"
 STEPS = 32  # from the flat signal to the recording, or noisy copies of the recording
 NOISE = 0.1  # standard deviation of the noise, as a share of the range of the signal
 SEED = 0  # of the noise

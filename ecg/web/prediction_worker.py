@@ -116,7 +116,7 @@ class WorkerState:
             TaskError: It has no model, or a damaged one.
         """
         from ecg.models.config import ModelError, model_files, read_config
-        from ecg.systems.explanations import find_tested_class, offered_methods
+        from ecg.systems.explanation_methods import find_tested_class, offered_methods
 
         lead_sets, texts, system = {}, [], ""
         for n_leads in LEAD_SETS:
@@ -192,8 +192,10 @@ class WorkerState:
         Raises:
             TaskError: It cannot be explained.
         """
+        start_keras()
         from ecg.models.config import ModelError
-        from ecg.systems.explanations import ExplanationError, choose_method, compute_shading, explain
+        from ecg.systems.explanation_methods import ExplanationError, choose_method
+        from ecg.systems.explanations import compute_shading, explain
 
         try:
             header = read_header(path)
@@ -252,7 +254,6 @@ def run_worker(connection: Connection, model: Path) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(NICENESS)
     console.start_logging()
-    start_keras()
     from ecg.models.bundle_cache import BundleCache
 
     state = WorkerState(model, BundleCache(model))

@@ -35,7 +35,7 @@ def are_valid(rows):
     return all(0 < row.ratio < math.inf and 0 < row.bound < math.inf and row.what and row.against for row in rows)
 
 
-@pytest.mark.parametrize(("figure", "count"), [("store", 6), ("batches", 2), ("step", 1), ("prediction", 2),
+@pytest.mark.parametrize(("figure", "count"), [("store", 6), ("batches", 2), ("step", 1), ("prediction", 5),
                                                ("test_model", 1), ("evaluate", 2), ("thresholds", 2),
                                                ("decision", 2)])  # fmt: skip
 @pytest.mark.slow

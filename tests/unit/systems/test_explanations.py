@@ -32,11 +32,8 @@ from ecg.models.network_settings import (
     NetworkSettings,
     RhythmSettings,
 )
-from ecg.systems import explanations
 from ecg.systems.attribution import (
-    INTEGRATED_GRADIENTS,
     METHODS,
-    OCCLUSION,
     Example,
     build_logit_network,
     compute_logits,
@@ -44,16 +41,20 @@ from ecg.systems.attribution import (
     integrate_gradients,
     scale_window,
 )
-from ecg.systems.explanations import (
+from ecg.systems.explanation_methods import (
+    INTEGRATED_GRADIENTS,
+    OCCLUSION,
     OFFERED,
-    Explanation,
     ExplanationError,
-    TimeGrid,
     choose_method,
-    compute_shading,
-    explain,
     find_tested_class,
     offered_methods,
+)
+from ecg.systems.explanations import (
+    Explanation,
+    TimeGrid,
+    compute_shading,
+    explain,
     resample_relevance,
     smooth_relevance,
 )
@@ -313,7 +314,8 @@ def test_an_absent_lead_stays_absent(method):
 
 def test_a_method_that_is_not_offered_is_not_chosen(monkeypatch):
     assert choose_method("PVC") == offered_methods("PVC")[0] and choose_method("PVC", OCCLUSION) == OCCLUSION
-    monkeypatch.setattr(explanations, "OFFERED", {"PVC": (OCCLUSION,), "PAC": (OCCLUSION, INTEGRATED_GRADIENTS)})
+    offered = {"PVC": (OCCLUSION,), "PAC": (OCCLUSION, INTEGRATED_GRADIENTS)}
+    monkeypatch.setattr("ecg.systems.explanation_methods.OFFERED", offered)
     assert offered_methods("PVC") == (OCCLUSION,) and choose_method("PVC") == OCCLUSION
     assert choose_method("PAC") == OCCLUSION and choose_method("PAC", INTEGRATED_GRADIENTS) == INTEGRATED_GRADIENTS
     with pytest.raises(ExplanationError, match="PVC is explained by occlusion, received 'smoothgrad'"):
