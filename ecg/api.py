@@ -181,7 +181,11 @@ def _open(
 
 
 def _predict_opened(model: "Bundle", opened: OpenedRecording) -> "Prediction":
-    """Predict a recording, and add what is unusual about its files to its repairs."""
-    prediction = model.predict_recording(opened.header, opened.samples)
+    """Predict an opened recording."""
+    return _add_warnings(model.predict_recording(opened.header, opened.samples), opened)
+
+
+def _add_warnings(prediction: "Prediction", opened: OpenedRecording) -> "Prediction":
+    """Add what is unusual about the files of a recording to its repairs."""
     warnings = tuple(Repair(warning, (), 1) for warning in opened.warnings)
     return prediction._replace(repairs=(*warnings, *prediction.repairs))

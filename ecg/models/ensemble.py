@@ -109,13 +109,13 @@ class Member:
         if not isinstance(self.source, NumpyNetwork):
             return self.source
         n_outputs = self.source.n_outputs
-        built = Member.build(self.leads, self.settings, n_outputs, self.output_activation, self.view).network
-        built.set_weights(self.source.weights)
-        return built
+        network = Member.build(self.leads, self.settings, n_outputs, self.output_activation, self.view).network
+        network.set_weights(self.source.weights)
+        return network
 
     @cached_property
     def numpy_network(self) -> NumpyNetwork:
-        """The network as operations on numpy arrays, with the weights that it has at the first use."""
+        """The network by numpy, with the weights that it has at the first use."""
         if isinstance(self.source, NumpyNetwork):
             return self.source
         from ecg.models.numpy_translation import translate_for_numpy

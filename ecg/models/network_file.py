@@ -1,7 +1,7 @@
-"""Files of networks: the weights as Keras saves them, and the operations that use them, for prediction by numpy.
+"""Write and read the file of a network: weights and operations.
 
-The operations are a JSON text in the dataset OPERATIONS, which Keras ignores. Files that earlier versions wrote have
-weights only; their networks are built by Keras.
+The weights are as Keras saves them. The operations, by which numpy predicts, are a JSON text in the dataset OPERATIONS,
+which Keras ignores. Files that earlier versions wrote have weights only; their networks are built by Keras.
 """
 
 import io

@@ -20,7 +20,7 @@ FAR = 2.0**30  # see ecg.models.dcnet.FAR
 
 
 def apply_mish(x: np.ndarray) -> np.ndarray:
-    """Return x n / (n + 2) with n = e (e + 2) and e = exp(x); see ecg.models.layers.mish."""
+    """Return x tanh(softplus(x)) by one exponential; see ecg.models.layers.mish."""
     e = np.exp(np.minimum(x, EXPONENTIAL_LIMIT))
     n = e + np.float32(2.0)
     n *= e
@@ -126,7 +126,7 @@ def fold_normalisation(weights: Arrays, epsilon: float) -> tuple[np.ndarray, np.
 
 
 def combine_normalisation(weights: Arrays, epsilon: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return factor and summand of a batch normalisation, (C,) float64 each; see `fold_normalisation`."""
+    """Return factor and summand of a batch normalisation, (C,) float64 each."""
     scale = 1.0 / np.sqrt(weights["moving_variance"].astype(np.float64) + epsilon)
     if "gamma" in weights:
         scale *= weights["gamma"]
@@ -192,7 +192,8 @@ def make_pooling(options: dict[str, Any], weights: Arrays) -> Kernel:
             (np.add if is_mean else np.maximum)(pooled, tap, out=pooled)
         if is_mean:
             counts = [
-                count_samples(*axis) for axis in zip(planes.shape[1:3], (rows, columns), size, strides, strict=True)
+                count_seen_samples(*axis)
+                for axis in zip(planes.shape[1:3], (rows, columns), size, strides, strict=True)
             ]
             pooled /= np.outer(*counts).astype(np.float32)[:, :, np.newaxis]
         return pooled[:, 0] if is_line else pooled
@@ -200,8 +201,8 @@ def make_pooling(options: dict[str, Any], weights: Arrays) -> Kernel:
     return pool
 
 
-def count_samples(size: int, padding: Padding, taps: int, stride: int) -> np.ndarray:
-    """Return how many samples each output along an axis sees that are no padding, (outputs,)."""
+def count_seen_samples(size: int, padding: Padding, taps: int, stride: int) -> np.ndarray:
+    """Return how many samples without padding each output along an axis sees."""
     first = np.arange(padding.outputs) * stride - padding.before
     return np.minimum(first + taps, size) - np.maximum(first, 0)
 
@@ -248,7 +249,7 @@ def make_attention(options: dict[str, Any], weights: Arrays) -> Kernel:
 
 
 def make_deformable_convolution(options: dict[str, Any], weights: Arrays) -> Kernel:
-    """Make a deformable convolution of planes with an activation; see ecg.models.dcnet."""
+    """Make a deformable convolution of planes, with an activation (ecg.models.dcnet)."""
     kernel, activate = weights["kernel"], ACTIVATION_KERNELS[options["activation"]]
     size = (kernel.shape[0], kernel.shape[1])
     find_offsets = make_convolution(
@@ -265,7 +266,9 @@ def make_deformable_convolution(options: dict[str, Any], weights: Arrays) -> Ker
 
 
 def sample_planes(x: np.ndarray, offsets: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return what a deformed kernel sees, interpolated linearly in both directions; outside, planes are zero.
+    """Return what a deformed kernel sees, interpolated in both directions.
+
+    Outside, planes are zero.
 
     Args:
         x: Planes, (B, H, W, C).

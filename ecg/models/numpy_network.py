@@ -110,9 +110,9 @@ class NumpyNetwork:
 
 @contextmanager
 def limit_threads() -> Iterator[None]:
-    """Limit the threads of matrix products in a block, which one thread of this process runs at a time.
+    """Limit the threads of matrix products in a block.
 
-    No limit is raised. Entering and leaving takes 0.02 ms.
+    One thread of this process runs such a block at a time. No limit is raised. Entering and leaving takes 0.02 ms.
     """
     controller, most = _find_thread_pools()
     with PREDICTING, controller.limit(limits=most):
@@ -121,6 +121,6 @@ def limit_threads() -> Iterator[None]:
 
 @cache
 def _find_thread_pools() -> tuple[ThreadpoolController, int]:
-    """Return the libraries of matrix products in this process, and how many threads they may use."""
+    """Return the libraries of matrix products, and how many threads they may use."""
     controller = ThreadpoolController().select(user_api="blas")
     return controller, min(THREADS, cpu_count(), *(library["num_threads"] for library in controller.info()))

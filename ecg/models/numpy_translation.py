@@ -56,14 +56,16 @@ def translate_for_numpy(network: keras.Model) -> NumpyNetwork:
     Raises:
         ExportError: A layer cannot be translated.
     """
-    listed = OperationList(network)
-    translators = {kind: _bind(translate, listed) for kind, translate in TRANSLATORS.items()}
-    translate_network(network, range(listed.n_inputs), translators, "numpy operations")
-    return NumpyNetwork(listed.n_inputs, tuple(listed.operations), network.get_weights())
+    operations = OperationList(network)
+    translators = {kind: _bind(translate, operations) for kind, translate in TRANSLATORS.items()}
+    translate_network(network, range(operations.n_inputs), translators, "numpy operations")
+    return NumpyNetwork(operations.n_inputs, tuple(operations.operations), network.get_weights())
 
 
-def _bind(translate: Callable[[OperationList, LayerCall], int], listed: OperationList) -> Callable[[LayerCall], int]:
-    return lambda call: translate(listed, call)
+def _bind(
+    translate: Callable[[OperationList, LayerCall], int], operations: OperationList
+) -> Callable[[LayerCall], int]:
+    return lambda call: translate(operations, call)
 
 
 def _name_activation(layer: Any) -> str:
@@ -79,53 +81,53 @@ def _normalisation_weights(normalisation: Any) -> dict[str, Any]:
     return {name: getattr(normalisation, name) for name in ("gamma", "beta", "moving_mean", "moving_variance")}
 
 
-def _weigh(listed: OperationList, kind: str, call: LayerCall, **options: Any) -> int:
-    """Add a convolution or fully connected layer, with the batch normalisation after it."""
+def _weigh(operations: OperationList, kind: str, call: LayerCall, **options: Any) -> int:
+    """Add a layer with weights, and the batch normalisation after it."""
     layer, normalisation = call.layer, call.normalisation
     weights = {"kernel": layer.kernel, "bias": layer.bias} | _normalisation_weights(normalisation)
     epsilon = 0.0 if normalisation is None else normalisation.epsilon
-    return listed.apply(kind, call, weights, activation=_name_activation(layer), epsilon=epsilon, **options)
+    return operations.apply(kind, call, weights, activation=_name_activation(layer), epsilon=epsilon, **options)
 
 
-def _translate_convolution(listed: OperationList, call: LayerCall) -> int:
+def _translate_convolution(operations: OperationList, call: LayerCall) -> int:
     layer = call.layer
     if layer.groups != 1 or set(layer.dilation_rate) != {1}:
         raise ExportError(f"the layer {layer.name} has groups or dilated taps, which numpy does not know")
-    return _weigh(listed, "convolution", call, strides=layer.strides, padding=layer.padding)
+    return _weigh(operations, "convolution", call, strides=layer.strides, padding=layer.padding)
 
 
-def _translate_deformable_convolution(listed: OperationList, call: LayerCall) -> int:
+def _translate_deformable_convolution(operations: OperationList, call: LayerCall) -> int:
     layer = call.layer
     weights = {"kernel": layer.kernel, "bias": layer.bias, "offsets_kernel": layer.offsets.kernel,
                "offsets_bias": layer.offsets.bias}  # fmt: skip
-    return listed.apply("deformable convolution", call, weights, activation=_name_activation(layer))
+    return operations.apply("deformable convolution", call, weights, activation=_name_activation(layer))
 
 
-def _translate_normalisation(listed: OperationList, call: LayerCall) -> int:
-    return listed.apply("normalisation", call, _normalisation_weights(call.layer), epsilon=call.layer.epsilon)
+def _translate_normalisation(operations: OperationList, call: LayerCall) -> int:
+    return operations.apply("normalisation", call, _normalisation_weights(call.layer), epsilon=call.layer.epsilon)
 
 
 def _translate_pooling(is_mean: bool) -> Callable[[OperationList, LayerCall], int]:
-    return lambda listed, call: listed.apply(
+    return lambda operations, call: operations.apply(
         "pooling", call, size=call.layer.pool_size, strides=call.layer.strides, padding=call.layer.padding, mean=is_mean
     )
 
 
 def _translate_global_pooling(is_mean: bool) -> Callable[[OperationList, LayerCall], int]:
-    return lambda listed, call: listed.apply(
+    return lambda operations, call: operations.apply(
         "reduction", call, axes=tuple(range(1, call.rank - 1)), keepdims=call.layer.keepdims, mean=is_mean
     )
 
 
-def _translate_attention(listed: OperationList, call: LayerCall) -> int:
+def _translate_attention(operations: OperationList, call: LayerCall) -> int:
     layer = call.layer
     parts = {"query": layer.query_dense, "key": layer.key_dense, "value": layer.value_dense,
              "output": layer.output_dense}  # fmt: skip
     weights = {f"{name}_kernel": dense.kernel for name, dense in parts.items()}
-    return listed.apply("attention", call, weights | {f"{name}_bias": dense.bias for name, dense in parts.items()})
+    return operations.apply("attention", call, weights | {f"{name}_bias": dense.bias for name, dense in parts.items()})
 
 
-def _skip(listed: OperationList, call: LayerCall) -> int:
+def _skip(operations: OperationList, call: LayerCall) -> int:
     return call.inputs[0]
 
 
@@ -134,22 +136,24 @@ TRANSLATORS: dict[str, Callable[[OperationList, LayerCall], int]] = {
     "Conv1D": _translate_convolution,
     "Conv2D": _translate_convolution,
     "DeformableConv2D": _translate_deformable_convolution,
-    "Dense": lambda listed, call: _weigh(listed, "dense", call),
+    "Dense": lambda operations, call: _weigh(operations, "dense", call),
     "BatchNormalization": _translate_normalisation,
-    "Activation": lambda listed, call: listed.apply("activation", call, activation=_name_activation(call.layer)),
+    "Activation": lambda operations, call: operations.apply(
+        "activation", call, activation=_name_activation(call.layer)
+    ),
     "MaxPooling1D": _translate_pooling(is_mean=False),
     "MaxPooling2D": _translate_pooling(is_mean=False),
     "AveragePooling1D": _translate_pooling(is_mean=True),
     "GlobalMaxPooling1D": _translate_global_pooling(is_mean=False),
     "GlobalAveragePooling1D": _translate_global_pooling(is_mean=True),
     "GlobalAveragePooling2D": _translate_global_pooling(is_mean=True),
-    "Add": lambda listed, call: listed.apply("addition", call),
-    "Multiply": lambda listed, call: listed.apply("multiplication", call),
-    "Concatenate": lambda listed, call: listed.apply("concatenation", call, axis=call.layer.axis),
-    "Permute": lambda listed, call: listed.apply("transposition", call, axes=(0, *call.layer.dims)),
-    "Reshape": lambda listed, call: listed.apply("reshaping", call, shape=call.layer.target_shape),
-    "UnitRange": lambda listed, call: listed.apply("unit range", call),
-    "LeadPresence": lambda listed, call: listed.apply("lead presence", call),
+    "Add": lambda operations, call: operations.apply("addition", call),
+    "Multiply": lambda operations, call: operations.apply("multiplication", call),
+    "Concatenate": lambda operations, call: operations.apply("concatenation", call, axis=call.layer.axis),
+    "Permute": lambda operations, call: operations.apply("transposition", call, axes=(0, *call.layer.dims)),
+    "Reshape": lambda operations, call: operations.apply("reshaping", call, shape=call.layer.target_shape),
+    "UnitRange": lambda operations, call: operations.apply("unit range", call),
+    "LeadPresence": lambda operations, call: operations.apply("lead presence", call),
     "MultiHeadAttention": _translate_attention,
     "Dropout": _skip,
     "StopGradient": _skip,

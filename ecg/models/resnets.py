@@ -1,4 +1,4 @@
-"""Residual networks of the published methods, by their settings (ecg.models.network_settings)."""
+"""Build the residual networks of the published methods by their settings."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

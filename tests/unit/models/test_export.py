@@ -57,7 +57,7 @@ def refused_bundles(bundle):
     """Models that cannot be exported, by what the message says."""
     general = bundle.ensemble.general
     (member,) = general.members
-    gate = Group((), (replace(member, network=member.settings.build(2, None, 1)),))
+    gate = Group((), (replace(member, source=member.settings.build(2, None, 1)),))
     vote = Rule(bundle.rule.thresholds, VOTE, member_thresholds=np.full((1, 26), 0.5))
     second = replace(member, view=View(Preprocessing(500)))
     return {
@@ -93,7 +93,7 @@ def test_a_file_that_differs_from_keras_is_not_kept(bundle, tmp_path, monkeypatc
 def test_a_file_of_other_weights_decides_differently(bundle, exported):
     member = make_member(EXPORTABLE["cai2021"], LEAD_SETS[2], 7, len(TRAINED_CLASSES))
     with pytest.raises(ExportError, match=r"by up to \S+, and [1-9]\d* decisions; expected 1e-05 at most, and 0"):
-        compare_with_keras(with_member(bundle, network=member.network), load_onnx_file(exported[0]))
+        compare_with_keras(with_member(bundle, source=member.source), load_onnx_file(exported[0]))
 
 
 @pytest.mark.parametrize(
