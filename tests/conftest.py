@@ -22,7 +22,7 @@ TESTS = Path(__file__).parent
 # Folders and files of the tests that import Keras.
 KERAS_TESTS = ("unit/models", "unit/training", "unit/systems", "unit/reports", "unit/commands", "integration",
                "acceptance", "benchmarks", "extras", "unit/runtime/test_keras_startup.py", "unit/test_api.py",
-               "unit/test_classifier.py", "unit/test_doctests.py", "web/test_own_classes.py",
+               "unit/test_classifier.py", "unit/test_doctests.py", "web/test_page_of_own_classes.py",
                "web/test_script_examples.py", "web/test_serve.py")  # fmt: skip
 LONG_TESTS = ("integration", "acceptance", "unit/training", "unit/models/test_bundle.py",
               "unit/commands/test_command.py", "unit/systems", "unit/reports/test_ecg_paper.py")  # fmt: skip

@@ -32,7 +32,7 @@ class ProcessPool:
     def __init__(self, n_slots):
         self.n_slots, self.tasks = n_slots, []
 
-    def start(self, function, *arguments, prepare, slots=1):
+    def start(self, function, *arguments, prepare, slots=1, progress=int):
         self.tasks.append(ProcessTask(Call.pack(prepare, function, *arguments), f"slot {len(self.tasks)}"))
         return self.tasks[-1]
 

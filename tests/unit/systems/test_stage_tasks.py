@@ -143,8 +143,8 @@ def test_what_a_task_has_trained_must_appear(store, tmp_path, monkeypatch):
     monkeypatch.setattr("ecg.runtime.cache.VISIBLE_SECONDS", 0.0)
 
     class Idle(ProcessPool):
-        def start(self, function, *arguments, prepare, slots=1):
-            return super().start(len, "", prepare=prepare_nothing, slots=slots)
+        def start(self, function, *arguments, **options):
+            return super().start(len, "", **options | {"prepare": prepare_nothing})
 
     with pytest.raises(FileNotFoundError, match="result.npz: was written by another machine and does not appear here"):
         make_runner(store, tmp_path, Idle(1)).run(make_stage(store))
