@@ -17,8 +17,6 @@
 set -euo pipefail
 source "${VENV:-.venv}/bin/activate"
 
-export DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED=False # it slows reading
-
 run=$PWD/cluster-$SLURM_JOB_ID # the address of the scheduler, and its log and the workers'
 mkdir "$run"
 nodes=$SLURM_JOB_NUM_NODES cores=${SLURM_CPUS_PER_TASK:-1} gpus=${SLURM_GPUS_ON_NODE:-0}

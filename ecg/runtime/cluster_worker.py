@@ -1,5 +1,6 @@
 """What the workers of a Dask cluster run for `ecg.runtime.cluster`."""
 
+import ctypes
 import fcntl
 import logging
 import os
@@ -24,9 +25,13 @@ from ecg.runtime.processes import Call, LogMessage, Reply, Subprocess
 
 PACKAGES = ("distributed", "joblib", "keras", "neurokit2", "numpy", "scikit-learn", "scipy", "tensorflow", "wfdb")
 # A call computes the same as on the client only if these are the same. Dask sets some of them for its workers.
-ENVIRONMENT = ("KERAS_BACKEND", "KERAS_HOME", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "ONEDNN_MAX_CPU_ISA",
-               "OPENBLAS_NUM_THREADS", "TF_ENABLE_ONEDNN_OPTS", "TF_NUM_INTEROP_THREADS",
+ENVIRONMENT = ("KERAS_BACKEND", "KERAS_HOME", "MALLOC_TRIM_THRESHOLD_", "MKL_NUM_THREADS", "OMP_NUM_THREADS",
+               "ONEDNN_MAX_CPU_ISA", "OPENBLAS_NUM_THREADS", "TF_ENABLE_ONEDNN_OPTS", "TF_NUM_INTEROP_THREADS",
                "TF_NUM_INTRAOP_THREADS")  # fmt: skip
+
+# Parameters of glibc's mallopt, and the values that glibc reaches by itself: the size from which on a block is mapped
+# alone, and how much freed memory stays with the process. The limit that Dask sets keeps glibc from adapting both.
+MALLOC_LIMITS = {-3: 2**25, -1: 2**26}
 
 
 class SharedFile(NamedTuple):
@@ -134,6 +139,19 @@ def accept_client(expected: Requirements) -> None:
     """
     if reason := find_difference(expected):
         raise ClusterError(f"worker {get_worker().address} {reason}")
+    keep_freed_memory()
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep freed memory for its next arrays.
+
+    Dask starts workers with MALLOC_TRIM_THRESHOLD_=65536, by which nearly every freed array goes back to the system.
+    The next one is then mapped and cleared anew, so that reading a recording takes up to twice the processor's time.
+    """
+    with suppress(OSError, AttributeError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        for parameter, value in MALLOC_LIMITS.items():
+            mallopt(parameter, value)
 
 
 def run_chunk(payload: bytes, expected: Requirements) -> Reply:

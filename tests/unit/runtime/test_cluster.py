@@ -1,4 +1,5 @@
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -240,3 +241,31 @@ def test_the_command_line_uses_a_cluster(cluster, synthetic_recordings, tmp_path
         assert (ended.returncode, ended.stderr) == (0, "")
         outputs.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
     assert outputs[0] == outputs[1]
+
+
+MALLOC = """
+import ctypes, os, resource, sys
+from ecg.runtime.cluster_worker import keep_freed_memory
+import numpy as np
+
+def count_faults():
+    for _ in range(2000):
+        np.ones(50_000)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(2000):
+        np.ones(50_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+before = count_faults()
+keep_freed_memory()
+print(before, count_faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library returns memory by its own rules")
+def test_a_worker_keeps_freed_memory_although_dask_limits_it():
+    """Memory that is mapped anew shows as page faults."""
+    environment = os.environ | {"MALLOC_TRIM_THRESHOLD_": "65536"}
+    done = subprocess.run([sys.executable, "-c", MALLOC], env=environment, capture_output=True, text=True, check=True)
+    before, after = map(int, done.stdout.split())
+    assert before > 100_000 and after < before / 100
