@@ -37,7 +37,9 @@ def load_model(model_directory: str, leads: Iterable[str]) -> "Bundle":
         leads: Names of the leads.
     """
     from ecg.models.bundle import load_bundle
+    from ecg.models.numpy_network import use_one_thread_per_network
 
+    use_one_thread_per_network()
     return load_bundle(model_directory, leads)
 
 

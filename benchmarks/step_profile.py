@@ -4,8 +4,8 @@ python -m benchmarks.step_profile [--batch N] [--steps N]
 
 oneDNN logs each operation with its sizes and time. Convolutions are listed with their rate of floating-point
 operations, next to that of a large matrix product, which is the machine's limit. Outside oneDNN are batch
-normalisation, activations, squeeze-and-excitation, the optimiser, and the time between operations. Logging takes some
-time, too. Prints the table of benchmarks/README.md. It needs TensorFlow on a processor.
+normalisation, activations, squeeze-and-excitation, the optimiser, and the time between operations. Some operations
+overlap, and logging takes time, too. Prints the table of benchmarks/README.md. It needs TensorFlow on a processor.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from benchmarks.timing import Bench, build_network, make_training_step
 from ecg.data.leads import LEADS
 from ecg.runtime.keras_startup import start_keras
 
-BEGIN, END = "steps begin", "steps end"
+END = "a step takes"
 WARM_UP = 3  # steps
 PASSES = {"forward_training": "convolutions, forward", "backward_data": "convolutions, gradient of the signals",
           "backward_weights": "convolutions, gradient of the weights"}  # fmt: skip
@@ -44,27 +44,26 @@ class Share(NamedTuple):
     operations: float
 
 
-def parse_log(lines: list[str], steps: int) -> dict[str, Share]:
+def parse_log(lines: list[str], steps: int, warm_up: int = 0) -> dict[str, Share]:
     """Return the share of each kind of operation in a step.
 
     Args:
-        lines: Lines of oneDNN's log.
-        steps: Number of steps that they are of.
+        lines: Lines of oneDNN's log. Each step logs the same operations.
+        steps: Number of steps, the last ones of the log.
+        warm_up: Number of the steps before these.
 
     Returns:
         The shares, by the texts of PASSES and OTHERS, and "the rest of oneDNN".
     """
     shares: dict[str, Share] = defaultdict(lambda: Share(0.0, 0.0))
-    for line in lines:
-        cells = line.split(",")
-        if cells[0] != "onednn_verbose" or "exec" not in cells[:4]:
-            continue
+    rows = [cells for line in lines if (cells := line.split(","))[0] == "onednn_verbose" and "exec" in cells[:4]]
+    for cells in rows[len(rows) * warm_up // (warm_up + steps) :]:
         primitive, propagation = cells[5], cells[7]
         name = OTHERS.get(primitive, "the rest of oneDNN")
         operations = 0.0
         if primitive == "convolution":
             name = PASSES[propagation]
-            batch, inputs, outputs, rows, row_taps, columns, taps = map(int, SIZES.search(line).groups())
+            batch, inputs, outputs, rows, row_taps, columns, taps = map(int, SIZES.search(cells[-2]).groups())
             operations = 2.0 * batch * inputs * outputs * rows * row_taps * columns * taps
         share = shares[name]
         shares[name] = Share(share.seconds + float(cells[-1]) / 1000 / steps, share.operations + operations / steps)
@@ -72,7 +71,7 @@ def parse_log(lines: list[str], steps: int) -> dict[str, Share]:
 
 
 def run_steps(batch: int, steps: int) -> None:
-    """Train some steps in this process, and print when they begin and how long one takes."""
+    """Train some steps in this process, and print how long one takes."""
     start_keras()
     import numpy as np
 
@@ -82,7 +81,6 @@ def run_steps(batch: int, steps: int) -> None:
     step = make_training_step(build_network(bench, len(LEADS)), draw_noise(bench))
     for _ in range(WARM_UP):
         step()
-    print(BEGIN, flush=True)
     begun = time.perf_counter()
     for _ in range(steps):
         step()
@@ -106,9 +104,8 @@ def profile_steps(batch: int, steps: int) -> tuple[dict[str, Share], float, floa
     done = subprocess.run(command, env=os.environ | {"ONEDNN_VERBOSE": "profile_exec"}, capture_output=True, text=True,
                           check=True, cwd=Path(__file__).parents[1])  # fmt: skip
     lines = done.stdout.splitlines()
-    begin, end = lines.index(BEGIN), next(number for number, line in enumerate(lines) if line.startswith(END))
-    seconds, limit = map(float, lines[end].removeprefix(END).split())
-    return parse_log(lines[begin:end], steps), seconds, limit
+    seconds, limit = map(float, next(line for line in lines if line.startswith(END)).removeprefix(END).split())
+    return parse_log(lines, steps, WARM_UP), seconds, limit
 
 
 def format_lines(shares: dict[str, Share], seconds: float, limit: float) -> list[str]:

@@ -52,6 +52,7 @@ def iter_networks():
 def make_functions(stage, batch):
     """Return the number of weights, and functions of a step and a prediction."""
     from ecg.data.preprocessing import N_DEMOGRAPHICS
+    from ecg.models.numpy_translation import translate_for_numpy
     from ecg.systems.stage import build_network, prediction_part, stage_loss
     from ecg.training.backend import step_runner
     from ecg.training.trainer import compile_network
@@ -59,7 +60,7 @@ def make_functions(stage, batch):
     network = build_network(stage, "float32")
     loss = stage_loss(stage, network)
     compile_network(network, loss, stage.learning.make_optimizer())
-    predictor = prediction_part(stage, network)
+    predictor = translate_for_numpy(prediction_part(stage, network))
     rng, length = np.random.default_rng(0), stage.view.window.length or RATE * SECONDS
 
     def inputs(count):
@@ -69,12 +70,14 @@ def make_functions(stage, batch):
     n_targets = network.output_shape[-1] // getattr(loss, "outputs_per_label", 1)
     targets = (rng.random((batch, n_targets)) < 0.1).astype(np.float32)
     batch_inputs, inputs_of_one = inputs(batch), inputs(1)
+    inputs_of_one = inputs_of_one if isinstance(inputs_of_one, tuple) else (inputs_of_one,)
 
     def step():
         with step_runner(network) as runner:
             float(runner.train(batch_inputs, targets, np.ones_like(targets)))
 
-    return predictor.count_params(), step, lambda: predictor.predict_on_batch(inputs_of_one)
+    n_weights = sum(weights.size for weights in predictor.weights)
+    return n_weights, step, lambda: predictor.predict(*inputs_of_one)
 
 
 def seconds_of(function):
@@ -107,6 +110,9 @@ def main(arguments=None):
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args(arguments)
     start_keras()
+    from ecg.models.numpy_network import use_one_thread_per_network
+
+    use_one_thread_per_network()
     for line in format_lines(options.rounds):
         print(line, flush=True)
 

@@ -234,6 +234,9 @@ def _load_models(job: PredictionJob) -> "BundleCache":
     """
     allow_large_worker()
     from ecg.models.bundle_cache import BundleCache
+    from ecg.models.numpy_network import use_one_thread_per_network
+
+    use_one_thread_per_network()
 
     models, reasons = BundleCache(job.model), []
     for leads in job.lead_names:

@@ -1,6 +1,7 @@
 """Ensembles: groups of networks, and a gate that chooses between them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from ecg.data.leads import LEADS, lead_indices
 from ecg.data.records import SignalError
 from ecg.data.resampling import Preprocessing
 from ecg.models.network_settings import AnyNetworkSettings, AttentionSettings
-from ecg.models.numpy_network import NumpyNetwork
+from ecg.models.numpy_network import NumpyNetwork, Threads
 from ecg.runtime.keras_startup import start_keras
 
 if TYPE_CHECKING:  # takes seconds
@@ -155,6 +156,26 @@ class Member:
         return outputs.max(axis=0) if self.view.window.length is None else outputs.mean(axis=0)
 
 
+def predict_signals(
+    members: Sequence[Member], signals: Sequence[np.ndarray], demographics: np.ndarray
+) -> list[np.ndarray]:
+    """Predict a signal with each of some networks, Threads.networks at the same time.
+
+    Args:
+        members: The networks.
+        signals: The signal of each; see `Member.predict`.
+        demographics: (5,), see ecg.data.preprocessing.encode_demographics.
+
+    Returns:
+        The outputs of each, (n_windows, K).
+    """
+    n_threads = min(Threads.networks, len(members))
+    if n_threads < 2:
+        return [member.predict(signal, demographics) for member, signal in zip(members, signals, strict=True)]
+    with ThreadPoolExecutor(n_threads) as executor:
+        return list(executor.map(lambda member, signal: member.predict(signal, demographics), members, signals))
+
+
 @dataclass(frozen=True)
 class Group:
     """Networks for the same classes; their probabilities are averaged.
@@ -204,8 +225,9 @@ class Group:
             except SignalError as error:
                 reason = str(error)
                 continue
-            for (member, predicted), signal in zip(waiting, signals, strict=True):
-                predicted.append(member.predict(signal, demographics))
+            chosen = [member for member, _ in waiting]
+            for (_, predicted), windows in zip(waiting, predict_signals(chosen, signals, demographics), strict=True):
+                predicted.append(windows)
             if len(segments) > 1:
                 segment.signal.cache_clear()
         if not outputs[0]:

@@ -3,15 +3,14 @@
 Importing Keras and its backend takes seconds, and the first prediction of a network some more. A recording takes no
 longer here than there. The result depends neither on earlier recordings nor on the number of threads.
 
-Matrix products share their work among the threads of numpy's BLAS library. It starts one for each core of the machine,
-even if a container may use only some of them, and they wait for each other. Here it uses THREADS at most.
+The threads of numpy's BLAS library, one for each core of the machine, wait for each other without rest, even if a
+container may use only some cores. On a busy machine they make the small matrix products of a recording many times as
+slow. A process that only predicts therefore calls `use_one_thread_per_network`.
 """
 
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,9 +18,6 @@ from joblib import cpu_count
 from threadpoolctl import ThreadpoolController
 
 from ecg.models.numpy_kernels import KERNELS, Kernel
-
-THREADS = 4  # of a matrix product; the matrices of a recording are too small for more
-PREDICTING = threading.Lock()  # the number of threads is one for the process
 
 
 class Operation(NamedTuple):
@@ -76,11 +72,10 @@ class NumpyNetwork:
             Outputs, (B, K) float32.
         """
         values: list[np.ndarray | None] = [*inputs]
-        with limit_threads():
-            for operation, kernel, released in self._steps:
-                values.append(kernel(*[values[index] for index in operation.inputs]))
-                for index in released:  # memory is that of the widest part of the network
-                    values[index] = None
+        for operation, kernel, released in self._steps:
+            values.append(kernel(*[values[index] for index in operation.inputs]))
+            for index in released:  # memory is that of the widest part of the network
+                values[index] = None
         output = values[-1]
         assert output is not None
         return output
@@ -108,19 +103,18 @@ class NumpyNetwork:
         return steps
 
 
-@contextmanager
-def limit_threads() -> Iterator[None]:
-    """Limit the threads of matrix products in a block.
+class Threads:
+    """How many networks of an ensemble this process computes at the same time."""
 
-    One thread of this process runs such a block at a time. No limit is raised. Entering and leaving takes 0.02 ms.
+    networks = 1
+
+
+def use_one_thread_per_network() -> None:
+    """Let one thread compute a network, and several those of an ensemble.
+
+    This holds for the rest of the process, also for matrix products of other packages.
     """
-    controller, most = _find_thread_pools()
-    with PREDICTING, controller.limit(limits=most):
-        yield
-
-
-@cache
-def _find_thread_pools() -> tuple[ThreadpoolController, int]:
-    """Return the libraries of matrix products, and how many threads they may use."""
-    controller = ThreadpoolController().select(user_api="blas")
-    return controller, min(THREADS, cpu_count(), *(library["num_threads"] for library in controller.info()))
+    pools = ThreadpoolController().select(user_api="blas")
+    # A worker process has been given fewer.
+    Threads.networks = max(Threads.networks, min(cpu_count(), *(pool["num_threads"] for pool in pools.info())))
+    pools.limit(limits=1)

@@ -255,7 +255,9 @@ def run_worker(connection: Connection, model: Path) -> None:
     os.nice(NICENESS)
     console.start_logging()
     from ecg.models.bundle_cache import BundleCache
+    from ecg.models.numpy_network import use_one_thread_per_network
 
+    use_one_thread_per_network()
     state = WorkerState(model, BundleCache(model))
     connection.send(True)
     while True:

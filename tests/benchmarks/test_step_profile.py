@@ -30,7 +30,7 @@ def test_operations_are_counted_by_their_sizes_for_a_step():
 @pytest.mark.slow
 def test_a_step_is_profiled():
     shares, seconds, limit = profile_steps(2, 2)
-    assert 0 < sum(share.seconds for share in shares.values()) < seconds and limit > 1e8
+    assert 0 < sum(share.seconds for share in shares.values()) < 2 * seconds and limit > 1e8  # some overlap
     passes = [shares[f"convolutions, {name}"].operations
               for name in ("forward", "gradient of the signals", "gradient of the weights")]  # fmt: skip
     assert passes[0] == passes[2] > passes[1] > 0.8 * passes[0]  # nothing needs the gradient of the recording

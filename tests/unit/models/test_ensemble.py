@@ -1,3 +1,5 @@
+import threading
+import time
 from dataclasses import replace
 
 import keras
@@ -29,6 +31,7 @@ from ecg.models.network_settings import (
     NetworkSettings,
     RhythmSettings,
 )
+from ecg.models.numpy_network import Threads
 from ecg.systems.recipes import RECIPES
 
 CLASSES = ("NSR", "AF", "PVC")
@@ -134,6 +137,25 @@ def test_the_mean_of_all_networks_counts_and_each_sees_the_recording_its_own_way
     assert prepared == [(DEFAULT_PREPROCESSING, LEAD_SETS[2]), (SLOW, LEAD_SETS[3])]
     np.testing.assert_array_equal(first.source.seen[0][0], SIGNAL[np.newaxis, :, :2])
     np.testing.assert_array_equal(second.source.seen[0][0], View(SLOW, Window(300)).window.segments(SIGNAL[::2, :3]))
+
+
+def test_networks_that_are_computed_at_the_same_time_keep_their_order(monkeypatch):
+    monkeypatch.setattr(Threads, "networks", 3)
+    threads = []
+
+    def predict(number):
+        def wait(signal):
+            threads.append(threading.current_thread())
+            time.sleep(0.02 * (4 - number))
+            return number, signal[0, 0]
+
+        return wait
+
+    members = tuple(member(predict(number)) for number in range(4))
+    probabilities = Group(("AF", "NSR"), members).predict_each(segments_of(SIGNAL)[0], PERSON)
+    np.testing.assert_array_equal(probabilities[:, 0], range(4))
+    np.testing.assert_array_equal(probabilities[:, 1], np.float32(SIGNAL[0, 0]))
+    assert 1 < len(set(threads)) <= 3 and threading.current_thread() not in threads
 
 
 def test_all_windows_of_all_segments_count_alike_and_an_unusable_segment_does_not_count():

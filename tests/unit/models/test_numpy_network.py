@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from export_helpers import SMALL, draw_inputs, make_member, predict_with_keras, randomise
 from joblib import cpu_count
-from threadpoolctl import threadpool_info, threadpool_limits
+from threadpoolctl import threadpool_limits
 
 from ecg.data.leads import LEAD_SETS
 from ecg.models.layers import ACTIVATIONS
 from ecg.models.network_settings import ACTIVATION_NAMES, NetworkSettings
-from ecg.models.numpy_network import THREADS, NumpyNetwork, Operation, limit_threads
+from ecg.models.numpy_network import NumpyNetwork, Operation
 from ecg.models.numpy_translation import translate_for_numpy
 from ecg.models.translation import ExportError
 from ecg.systems.recipes import RECIPES
@@ -54,30 +54,29 @@ def test_a_prediction_depends_neither_on_threads_nor_on_other_lengths(name):
         np.testing.assert_array_equal(values, expected)
 
 
-def count_threads():
-    return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+@pytest.mark.parametrize("given", ["1", "2"])
+def test_a_process_that_predicts_has_one_thread_for_a_network_and_as_many_networks_as_it_may(given):
+    """A worker process is told how many threads it may use. The second call changes nothing."""
+    code = """
+from ecg.models.numpy_network import Threads, use_one_thread_per_network
+from threadpoolctl import threadpool_info
+for _ in range(2):
+    use_one_thread_per_network()
+    print(Threads.networks, {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"})
+"""
+    names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | dict.fromkeys(names, given),
+                          capture_output=True, text=True, check=True)  # fmt: skip
+    assert done.stdout == f"{min(int(given), cpu_count())} {{1}}\n" * 2
 
 
-def test_matrix_products_use_few_threads_and_no_limit_is_raised():
-    before = count_threads()
-    with limit_threads():
-        assert max(count_threads()) <= min(THREADS, cpu_count())
-    assert count_threads() == before
-    code = "from ecg.models.numpy_network import limit_threads; from threadpoolctl import threadpool_info\n"
-    code += "with limit_threads(): print({library['num_threads'] for library in threadpool_info()})"
-    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout == "{1}\n"
-
-
-def test_threads_predict_one_after_another():
+def test_threads_predict_at_the_same_time():
     network = translate_for_numpy(make_member(ALL_NETWORKS["cai2021"], LEAD_SETS[2]).network)
     signals = [np.full((1, 700, 2), number, np.float32) for number in range(20)]
-    expected, before = [network.predict(signal) for signal in signals], count_threads()
+    expected = [network.predict(signal) for signal in signals]
     with ThreadPoolExecutor(8) as executor:
         predicted = list(executor.map(network.predict, signals))
     np.testing.assert_array_equal(predicted, expected)
-    assert count_threads() == before
 
 
 LAYERS = {
