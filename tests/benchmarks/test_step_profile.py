@@ -1,7 +1,6 @@
 import pytest
 
 from benchmarks.step_profile import Share, format_lines, parse_log, profile_steps
-from ecg.data.leads import LEADS
 
 LOG = """
 onednn_verbose,v1,info,cpu,runtime:threadpool
@@ -31,7 +30,6 @@ def test_operations_are_counted_by_their_sizes_for_a_step():
 def test_a_step_is_profiled():
     shares, seconds, limit = profile_steps(2, 2)
     assert 0 < sum(share.seconds for share in shares.values()) < 2 * seconds and limit > 1e8  # some overlap
-    passes = [shares[f"convolutions, {name}"].operations
-              for name in ("forward", "gradient of the signals", "gradient of the weights")]  # fmt: skip
-    assert passes[0] == passes[2] > passes[1] > 0.8 * passes[0]  # nothing needs the gradient of the recording
-    assert passes[0] > 1e6 * len(LEADS)
+    # Small convolutions forward are left to another library.
+    for name in ("forward", "gradient of the signals", "gradient of the weights"):
+        assert shares[f"convolutions, {name}"].operations > 1e8
