@@ -50,10 +50,8 @@ def recordings(tmp_path):
 
 
 def run(*arguments):
-    """Run a program with as many threads for an operation as `predict` has, on which the last digits depend."""
-    one_thread = os.environ | {"TF_NUM_INTRAOP_THREADS": "1"}
-    command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=one_thread)
+    """Run a program."""
+    return subprocess.run([sys.executable, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True)
 
 
 def messages_of(done):
