@@ -1,6 +1,6 @@
 """Use trained models from Python: load a model, predict recordings, embed them.
 
-`from ecg import load, predict, embed` imports TensorFlow only when a model is loaded.
+`from ecg import load, predict, embed` imports neither TensorFlow nor Keras: numpy computes the networks.
 """
 
 import numbers
@@ -15,7 +15,7 @@ from ecg.data.inputs import AnyRecording, OpenedRecording, Recording, open_recor
 from ecg.data.leads import LEAD_SETS
 from ecg.data.preprocessing import Repair
 
-if TYPE_CHECKING:  # imports Keras
+if TYPE_CHECKING:
     from ecg.models.bundle import Bundle, Prediction
 
 

@@ -271,7 +271,6 @@ class ECGClassifier(ClassifierMixin, BaseEstimator):
         """Load a trained model from the bytes of its files."""
         state = dict(state)
         if "bundle_" in state:
-            start_keras()
             from ecg.models.bundle import load_bundle
 
             leads, files = state["bundle_"]

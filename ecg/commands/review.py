@@ -45,7 +45,7 @@ from ecg.systems.label_comparison import (
     make_review_sources,
 )
 
-if TYPE_CHECKING:  # imports Keras
+if TYPE_CHECKING:
     from ecg.models.bundle import Bundle
 
 LOGGER = logging.getLogger("ecg")
@@ -185,7 +185,9 @@ def predict_records(
     """
     from ecg.models.bundle_cache import BundleCache
     from ecg.models.config import ModelError
+    from ecg.models.numpy_network import use_one_thread_per_network
 
+    use_one_thread_per_network()
     bundles, classes = BundleCache(model), find_model_classes(model)
     predicted: list[tuple] = []
     failed: dict[str, list[str]] = {}

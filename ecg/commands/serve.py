@@ -114,7 +114,7 @@ def check_packages() -> None:
         WebPackagesMissing: One of them is not.
     """
     if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
-        raise WebPackagesMissing(f"{', '.join(missing)} not installed: pip install '.[web]'")
+        raise WebPackagesMissing(f"{', '.join(missing)} not installed: pip install 'reduced-lead-ecg[web]'")
 
 
 def serve(settings: ServerSettings) -> None:

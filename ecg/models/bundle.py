@@ -314,9 +314,10 @@ def _load_member(spec: NetworkSpec, n_outputs: int, path: Path) -> Member:
     require_value(digest == spec.weights, path, "SHA-256", digest, f"{spec.weights} by the JSON file")
     try:
         member = read_network_file(content, spec, n_outputs)
+        weights = member.numpy_network.weights
     except DAMAGED as error:
         # The libraries' own messages describe the file format, not the fault.
         raise ModelError(f"{path}: not the weights of the network that the JSON file describes") from error
-    finite = all(np.isfinite(values).all() for values in member.numpy_network.weights)
+    finite = all(np.isfinite(values).all() for values in weights)
     require_value(finite, path, "a weight", "not finite", "finite numbers")
     return member

@@ -106,7 +106,7 @@ class Member:
 
     @cached_property
     def network(self) -> "keras.Model":
-        """The Keras network."""
+        """The Keras network; changes of a loaded one change no prediction."""
         if not isinstance(self.source, NumpyNetwork):
             return self.source
         n_outputs = self.source.n_outputs

@@ -15,12 +15,14 @@ from typing import Any
 import h5py
 import numpy as np
 
+from ecg.data.preprocessing import N_DEMOGRAPHICS
 from ecg.models.config import NetworkSpec, network_entry, read_network_entry
 from ecg.models.ensemble import Member
 from ecg.models.numpy_network import NumpyNetwork, Operation
 from ecg.runtime.files import to_json
 
 OPERATIONS = "operations"
+DTYPE = np.dtype(np.float32)  # of all weights
 
 
 def write_network_file(member: Member, path: Path) -> None:
@@ -30,7 +32,9 @@ def write_network_file(member: Member, path: Path) -> None:
         member: The network.
         path: The file; it ends with .weights.h5.
     """
-    network = member.numpy_network
+    from ecg.models.numpy_translation import translate_for_numpy
+
+    network = translate_for_numpy(member.network)
     member.network.save_weights(path)
     with h5py.File(path, "r+") as file:
         content = {
@@ -62,7 +66,10 @@ def find_datasets(file: h5py.File, arrays: Sequence[np.ndarray]) -> list[str]:
             names.setdefault((item.shape, item[()].tobytes()), name)
 
     file.visititems(note)
-    return [names[array.shape, array.tobytes()] for array in arrays]
+    try:
+        return [names[array.shape, array.tobytes()] for array in arrays]
+    except KeyError:
+        raise LookupError("the file lacks weights of the network") from None
 
 
 def read_network_file(content: bytes, spec: NetworkSpec, n_outputs: int) -> Member:
@@ -81,13 +88,34 @@ def read_network_file(content: bytes, spec: NetworkSpec, n_outputs: int) -> Memb
         if OPERATIONS not in file:
             return _build_with_keras(content, spec, n_outputs)
         described = json.loads(file[OPERATIONS][()])
-        weights = [file[name][()] for name in described["weights"]]
+        weights = _read_weights(file, described["weights"], len(content))
     if read_network_entry(described["network"])._replace(weights=spec.weights) != spec:
         raise ValueError(f"the file has the network {described['network']}, expected {spec}")
     if described["n_outputs"] != n_outputs:
         raise ValueError(f"the file has {described['n_outputs']} outputs, expected {n_outputs}")
     network = NumpyNetwork(described["n_inputs"], tuple(map(_read_operation, described["operations"])), weights)
-    return Member(spec.leads, spec.settings, network, spec.output_activation, spec.view)
+    member = Member(spec.leads, spec.settings, network, spec.output_activation, spec.view)
+    shape = _predict_flat_signal(member).shape
+    if shape != (1, n_outputs):
+        raise ValueError(f"the network gives outputs of shape {shape}, expected {(1, n_outputs)}")
+    return member
+
+
+def _read_weights(file: h5py.File, names: Sequence[str], most_bytes: int) -> list[np.ndarray]:
+    """Read weights of a file, unless they claim more memory than the file has bytes."""
+    datasets = [file[name] for name in names]
+    for dataset in datasets:
+        if not isinstance(dataset, h5py.Dataset) or dataset.dtype != DTYPE or dataset.external or dataset.is_virtual:
+            raise ValueError(f"{dataset.name}: no weights of the type {DTYPE}")
+    if sum(dataset.nbytes for dataset in datasets) > most_bytes:
+        raise ValueError(f"the weights are larger than the file of {most_bytes} bytes")
+    return [dataset[()] for dataset in datasets]
+
+
+def _predict_flat_signal(member: Member) -> np.ndarray:
+    """Predict a flat signal of a second, to see that a network can be computed."""
+    signal = np.zeros((member.view.preparation.rate, len(member.leads)), np.float32)
+    return member.predict(signal, np.zeros(N_DEMOGRAPHICS, np.float32))
 
 
 def _read_operation(entry: Mapping[str, Any]) -> Operation:

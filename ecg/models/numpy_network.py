@@ -1,7 +1,7 @@
 """Networks that predict by numpy alone.
 
-Importing Keras and its backend takes seconds, and the first prediction of a network some more. A recording takes no
-longer here than there. The result depends neither on earlier recordings nor on the number of threads.
+Importing Keras and its backend takes seconds, and the first prediction of a network some more. For a recording, numpy
+takes no longer than Keras. The result depends neither on earlier recordings nor on the number of threads.
 
 The threads of numpy's BLAS library, one for each core of the machine, wait for each other without rest, even if a
 container may use only some cores. On a busy machine they make the small matrix products of a recording many times as
@@ -46,7 +46,7 @@ class NumpyNetwork:
         weights: All weights of the Keras network, in Keras' order.
 
     Raises:
-        ValueError: An operation is unknown, or takes a value that does not precede it.
+        ValueError: An operation is unknown, takes a value that does not precede it, or lacks a weight.
     """
 
     n_inputs: int
@@ -59,8 +59,14 @@ class NumpyNetwork:
                 raise ValueError(f"unknown operation {operation.kind!r}")
             if not operation.inputs or not all(0 <= value < index for value in operation.inputs):
                 raise ValueError(f"the operation {operation.kind} takes values {operation.inputs} of {index}")
+            if not all(0 <= weight < len(self.weights) for weight in operation.weights.values()):
+                raise ValueError(f"the operation {operation.kind} lacks weights of {len(self.weights)}")
         if not self.operations:
             raise ValueError("a network has no operations")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process needs to make the functions anew."""
+        return {name: value for name, value in vars(self).items() if name != "_steps"}
 
     def predict(self, *inputs: np.ndarray) -> np.ndarray:
         """Predict a batch.
@@ -116,5 +122,5 @@ def use_one_thread_per_network() -> None:
     """
     pools = ThreadpoolController().select(user_api="blas")
     # A worker process has been given fewer.
-    Threads.networks = max(Threads.networks, min(cpu_count(), *(pool["num_threads"] for pool in pools.info())))
+    Threads.networks = max(Threads.networks, min([cpu_count(), *(pool["num_threads"] for pool in pools.info())]))
     pools.limit(limits=1)

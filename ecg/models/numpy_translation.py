@@ -39,7 +39,7 @@ class OperationList:
         Args:
             kind: Name of the operation.
             call: The layer that it stands for.
-            weights: Keras variables by name; those that are None are left away.
+            weights: Keras variables by name; those that are None are excluded.
             **options: What else it needs.
         """
         indices = {name: self.weights[id(weight)] for name, weight in (weights or {}).items() if weight is not None}
@@ -78,10 +78,12 @@ def _name_activation(layer: Any) -> str:
 def _normalisation_weights(normalisation: Any) -> dict[str, Any]:
     if normalisation is None:
         return {}
+    if normalisation.axis not in (-1, len(normalisation.input.shape) - 1):
+        raise ExportError(f"the layer {normalisation.name} normalises the axis {normalisation.axis}, expected the last")
     return {name: getattr(normalisation, name) for name in ("gamma", "beta", "moving_mean", "moving_variance")}
 
 
-def _weigh(operations: OperationList, kind: str, call: LayerCall, **options: Any) -> int:
+def _add_weighted_layer(operations: OperationList, kind: str, call: LayerCall, **options: Any) -> int:
     """Add a layer with weights, and the batch normalisation after it."""
     layer, normalisation = call.layer, call.normalisation
     weights = {"kernel": layer.kernel, "bias": layer.bias} | _normalisation_weights(normalisation)
@@ -91,9 +93,10 @@ def _weigh(operations: OperationList, kind: str, call: LayerCall, **options: Any
 
 def _translate_convolution(operations: OperationList, call: LayerCall) -> int:
     layer = call.layer
+    _check_layout(layer)
     if layer.groups != 1 or set(layer.dilation_rate) != {1}:
         raise ExportError(f"the layer {layer.name} has groups or dilated taps, which numpy does not know")
-    return _weigh(operations, "convolution", call, strides=layer.strides, padding=layer.padding)
+    return _add_weighted_layer(operations, "convolution", call, strides=layer.strides, padding=layer.padding)
 
 
 def _translate_deformable_convolution(operations: OperationList, call: LayerCall) -> int:
@@ -103,14 +106,25 @@ def _translate_deformable_convolution(operations: OperationList, call: LayerCall
     return operations.apply("deformable convolution", call, weights, activation=_name_activation(layer))
 
 
+def _check_layout(layer: Any) -> None:
+    """Raise ExportError for another axis of channels, or another padding."""
+    if layer.data_format != "channels_last" or layer.padding not in ("same", "valid"):
+        layout = f"{layer.data_format} and the padding {layer.padding}"
+        raise ExportError(f"the layer {layer.name} has {layout}, which numpy does not know")
+
+
 def _translate_normalisation(operations: OperationList, call: LayerCall) -> int:
     return operations.apply("normalisation", call, _normalisation_weights(call.layer), epsilon=call.layer.epsilon)
 
 
 def _translate_pooling(is_mean: bool) -> Callable[[OperationList, LayerCall], int]:
-    return lambda operations, call: operations.apply(
-        "pooling", call, size=call.layer.pool_size, strides=call.layer.strides, padding=call.layer.padding, mean=is_mean
-    )
+    def translate(operations: OperationList, call: LayerCall) -> int:
+        layer = call.layer
+        _check_layout(layer)
+        return operations.apply("pooling", call, size=layer.pool_size, strides=layer.strides, padding=layer.padding,
+                                mean=is_mean)  # fmt: skip
+
+    return translate
 
 
 def _translate_global_pooling(is_mean: bool) -> Callable[[OperationList, LayerCall], int]:
@@ -136,7 +150,7 @@ TRANSLATORS: dict[str, Callable[[OperationList, LayerCall], int]] = {
     "Conv1D": _translate_convolution,
     "Conv2D": _translate_convolution,
     "DeformableConv2D": _translate_deformable_convolution,
-    "Dense": lambda operations, call: _weigh(operations, "dense", call),
+    "Dense": lambda operations, call: _add_weighted_layer(operations, "dense", call),
     "BatchNormalization": _translate_normalisation,
     "Activation": lambda operations, call: operations.apply(
         "activation", call, activation=_name_activation(call.layer)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ecg.runtime.files import atomic_path, to_json
+from ecg.runtime.files import PART, atomic_path, to_json
 
 VISIBLE_SECONDS = 120.0  # after which a file that another machine has written is visible at the latest
 KEY_LENGTH = 12  # characters of a key in the name of a folder
@@ -155,8 +155,10 @@ def find_last_change(folder: Path, patterns: Iterable[str]) -> int:
     """
     latest = 0
     for pattern in patterns:
-        for path in folder.glob(f"{pattern}/**/*"):
-            with suppress(OSError):  # it was replaced meanwhile
-                status = path.stat()
-                latest = max(latest, status.st_mtime_ns * stat.S_ISREG(status.st_mode))
+        with suppress(OSError):  # a folder was removed meanwhile
+            for path in folder.glob(f"{pattern}/**/*"):
+                with suppress(OSError):  # it was replaced meanwhile
+                    status = path.stat()
+                    is_complete = stat.S_ISREG(status.st_mode) and not path.name.startswith(PART)
+                    latest = max(latest, status.st_mtime_ns * is_complete)
     return latest

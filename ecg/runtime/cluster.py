@@ -97,8 +97,8 @@ class ClusterTask(Generic[Result]):
         with self.lock:
             if future in self.failed or self.is_cancelled:
                 return  # another thread was first
-            self.failed.append(future)
             reached = self.progress()
+            self.failed.append(future)
             has_progressed, self.reached = reached != self.reached, reached
             if has_progressed:
                 self.tried.clear()

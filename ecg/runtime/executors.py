@@ -117,7 +117,7 @@ class Executor(Protocol):
             prepare: Called there first, before the module of the function is imported.
             slots: Number of slots that the call needs, of `n_slots`.
             progress: Returns how far the call is by what it has saved, from which it goes on if it begins again. A
-                cluster repeats a call whose process is killed as long as this changes, and else a few times only.
+                cluster repeats a call whose process is killed as long as this changes, otherwise at most three times.
         """
 
     def check_shared(self, folder: Path | None = None, files: Sequence[Path] = ()) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # The temporary name keeps the last 60 characters of the target's, because the target's may already have the file
 # system's maximum length.
+PART = ".part"  # begins the names of files that are not complete
 LONGEST_NAME = 60
 DELIMITERS = ",;\t"  # of tables; spreadsheets write one of these, by their language
 DELIMITER_LINE = re.compile(r'\A"?sep=[,;\t]"?(\r\n|\r|\n|\Z)', re.IGNORECASE)  # Excel reads the delimiter from it
@@ -64,7 +65,7 @@ def atomic_path(path: str | os.PathLike, writer: str = "") -> Iterator[Path]:
         OSError: Nothing was written, or it cannot be renamed. At once, if a folder at `path` cannot be replaced.
     """
     path = Path(path)
-    temporary = path.parent / ".".join(filter(None, (".part", writer, path.name[-LONGEST_NAME:])))
+    temporary = path.parent / ".".join(filter(None, (PART, writer, path.name[-LONGEST_NAME:])))
     with _errors_naming(path, temporary):
         if path.is_dir():
             check_writable(path)

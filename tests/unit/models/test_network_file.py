@@ -1,4 +1,5 @@
 import json
+import pickle
 import subprocess
 import sys
 
@@ -8,14 +9,16 @@ import pytest
 from export_helpers import make_member
 from result_helpers import make_bundle
 
+from ecg import predict
 from ecg.data.labels import TRAINED
 from ecg.data.leads import LEAD_SETS
 from ecg.models.bundle import load_bundle, save_bundle
-from ecg.models.config import network_entry, read_network_entry
+from ecg.models.config import ModelError, hash_bytes, network_entry, read_network_entry
 from ecg.models.ensemble import Member
 from ecg.models.network_file import OPERATIONS, find_datasets, read_network_file, write_network_file
 from ecg.models.network_settings import NetworkSettings
 from ecg.models.numpy_network import NumpyNetwork
+from ecg.runtime.files import to_json
 
 SETTINGS = NetworkSettings(width=4, kernels=(5,), squeeze_ratio=2, hidden=8)
 SPEC = read_network_entry(network_entry(Member(LEAD_SETS[2], SETTINGS, None), "0" * 64))
@@ -66,12 +69,28 @@ def change_content(path, change):
         file[OPERATIONS] = json.dumps(content)
 
 
+def renew_checksums(path):
+    """Describe a changed file of weights in the JSON file of its model."""
+    description = path.with_name("2_leads.json")
+    content = json.loads(description.read_text())
+    content["groups"]["general"]["members"][0]["weights"] = hash_bytes(path.read_bytes())
+    del content["digest"]
+    content["digest"] = hash_bytes(to_json(content, sort_keys=True, allow_nan=False).encode())
+    description.write_text(to_json(content))
+
+
 @pytest.mark.parametrize(("change", "error"), [
     (lambda content: content["network"]["settings"].update(width=8), ValueError),
     (lambda content: content["network"].update(leads=["II", "I"]), ValueError),
     (lambda content: content.update(n_outputs=4), ValueError),
     (lambda content: content["operations"][0].update(kind="eval"), ValueError),
     (lambda content: content["operations"][3].update(inputs=[99]), ValueError),
+    (lambda content: content["operations"][0]["options"].pop("strides"), KeyError),
+    (lambda content: content["operations"][0]["options"].update(strides=[0]), ZeroDivisionError),
+    (lambda content: content["operations"][0]["weights"].update(kernel=-1), ValueError),
+    (lambda content: content["operations"].pop(), (ValueError, KeyError)),
+    (lambda content: content.update(n_inputs=2), (ValueError, IndexError, TypeError)),
+    (lambda content: content["weights"].append("layers"), ValueError),
     (lambda content: content["weights"].append("no/such/dataset"), KeyError),
     (lambda content: content.pop("operations"), KeyError),
 ])  # fmt: skip
@@ -93,8 +112,50 @@ def test_arrays_are_found_by_their_content(tmp_path):
         for number, values in enumerate(arrays):
             file[f"group {number}/values"] = values
         assert find_datasets(file, arrays[::-1]) == [f"group {number}/values" for number in (2, 1, 0)]
-        with pytest.raises(KeyError):
+        with pytest.raises(LookupError, match="the file lacks weights of the network"):
             find_datasets(file, [np.ones(2, np.float32)])
+
+
+def test_weights_that_claim_more_memory_than_the_file_are_refused(path):
+    """Empty chunks of a dataset take no room in a file."""
+    with h5py.File(path, "r+") as file:
+        file.create_dataset("large", (10**9,), np.float32, chunks=(10**6,))
+    change_content(path, lambda content: content["weights"].append("large"))
+    with pytest.raises(ValueError, match="the weights are larger than the file"):
+        read_network_file(path.read_bytes(), SPEC, 3)
+
+
+@pytest.mark.parametrize("change", [
+    lambda content: content["operations"][0]["options"].update(strides=[0]),
+    lambda content: content["operations"][0]["options"].pop("padding"),
+    lambda content: content["operations"][0].update(kind="of a later version"),
+])  # fmt: skip
+def test_a_model_with_such_a_file_is_refused_by_its_name(change, tmp_path):
+    network = SETTINGS.build(2, None, len(TRAINED))
+    save_bundle(make_bundle(LEAD_SETS[2], SETTINGS, np.full(26, 0.5), network, "NSR"), tmp_path)
+    change_content(path := tmp_path / "2_leads.weights.h5", change)
+    renew_checksums(path)
+    with pytest.raises(ModelError, match="2_leads.weights.h5: not the weights of the network"):
+        load_bundle(tmp_path, LEAD_SETS[2])
+
+
+def test_a_model_of_an_earlier_version_predicts_the_same(tmp_path):
+    network = SETTINGS.build(2, None, len(TRAINED))
+    save_bundle(make_bundle(LEAD_SETS[2], SETTINGS, np.full(26, 0.5), network, "NSR"), tmp_path)
+    signal = np.random.default_rng(0).normal(size=(5000, 2))
+    expected = predict(load_bundle(tmp_path, LEAD_SETS[2]), signal, leads=2, frequency=500)
+    with h5py.File(path := tmp_path / "2_leads.weights.h5", "r+") as file:
+        del file[OPERATIONS]
+    renew_checksums(path)
+    predicted = predict(load_bundle(tmp_path, LEAD_SETS[2]), signal, leads=2, frequency=500)
+    np.testing.assert_array_equal(predicted.probabilities, expected.probabilities)
+
+
+def test_a_member_can_be_sent_to_another_process_before_and_after_a_prediction(path):
+    member = read_network_file(path.read_bytes(), SPEC, 3)
+    signal, person = np.ones((500, 2), np.float32), np.zeros(5)
+    expected = member.predict(signal, person)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(member.source)).predict(signal[np.newaxis]), expected)
 
 
 def test_a_saved_model_predicts_without_keras(tmp_path):
@@ -111,8 +172,6 @@ embed(model, [signal], leads=2, frequency=500)
 assert not {"keras", "tensorflow", "jax"} & set(sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
-    from ecg import predict
-
     signal = np.random.default_rng(0).normal(size=(5000, 2))
     here = predict(load_bundle(tmp_path, LEAD_SETS[2]), signal, leads=2, frequency=500)
     assert done.stdout.strip() == here.probabilities.tobytes().hex()

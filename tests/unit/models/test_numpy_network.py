@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 from ecg.data.leads import LEAD_SETS
 from ecg.models.layers import ACTIVATIONS
 from ecg.models.network_settings import ACTIVATION_NAMES, NetworkSettings
-from ecg.models.numpy_network import NumpyNetwork, Operation
+from ecg.models.numpy_network import NumpyNetwork, Operation, Threads, use_one_thread_per_network
 from ecg.models.numpy_translation import translate_for_numpy
 from ecg.models.translation import ExportError
 from ecg.systems.recipes import RECIPES
@@ -68,6 +68,15 @@ for _ in range(2):
     done = subprocess.run([sys.executable, "-c", code], env=os.environ | dict.fromkeys(names, given),
                           capture_output=True, text=True, check=True)  # fmt: skip
     assert done.stdout == f"{min(int(given), cpu_count())} {{1}}\n" * 2
+
+
+def test_numpy_without_a_library_of_matrix_products_that_is_known_is_used_as_it_is(monkeypatch):
+    """Such as Accelerate on macOS."""
+    monkeypatch.setattr("ecg.models.numpy_network.ThreadpoolController.info", lambda controller: [])
+    monkeypatch.setattr("ecg.models.numpy_network.ThreadpoolController.limit", lambda controller, limits: None)
+    monkeypatch.setattr(Threads, "networks", 1)
+    use_one_thread_per_network()
+    assert Threads.networks == cpu_count()
 
 
 def test_threads_predict_at_the_same_time():
@@ -135,9 +144,11 @@ def test_names_of_activations_are_those_that_layers_know():
     (keras.layers.LSTM(3), "is a LSTM, which cannot be written as numpy operations"),
     (keras.layers.Conv1D(4, 3, dilation_rate=2), "has groups or dilated taps"),
     (keras.layers.Activation("gelu"), "has the activation gelu, which numpy does not know"),
+    (keras.layers.Conv1D(4, 3, padding="causal"), "has channels_last and the padding causal"),
+    (keras.layers.BatchNormalization(axis=1), "normalises the axis 1, expected the last"),
 ])  # fmt: skip
 def test_what_cannot_be_translated_is_an_error_that_names_the_layer(layer, reason):
-    signal = keras.Input((None, 4))
+    signal = keras.Input((8, 4))
     with pytest.raises(ExportError, match=f"the layer {layer.name} {reason}"):
         translate_for_numpy(keras.Model(signal, layer(signal)))
 
@@ -147,6 +158,7 @@ def test_what_cannot_be_translated_is_an_error_that_names_the_layer(layer, reaso
     ((Operation("system", (0,)),), "unknown operation 'system'"),
     ((Operation("addition", (0, 1)),), r"the operation addition takes values \(0, 1\) of 1"),
     ((Operation("addition", ()),), r"the operation addition takes values \(\) of 1"),
+    ((Operation("dense", (0,), {}, {"kernel": -1}),), "the operation dense lacks weights of 0"),
 ])  # fmt: skip
 def test_a_network_that_cannot_be_computed_is_refused(operations, reason):
     with pytest.raises(ValueError, match=reason):

@@ -158,8 +158,8 @@ def test_an_array_counts_by_its_values_not_by_its_memory_layout():
 
 def test_the_last_change_is_that_of_the_newest_file_of_the_named_folders(tmp_path):
     assert find_last_change(tmp_path, ["a_*"]) == 0
-    for name, seconds in (("a_1/x", 5), ("a_2/deep/y", 9), ("b_1/z", 20)):
-        (path := tmp_path / name).parent.mkdir(parents=True)
+    for name, seconds in (("a_1/x", 5), ("a_2/deep/y", 9), ("b_1/z", 20), ("a_1/.part.x", 30)):
+        (path := tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         path.touch()
         os.utime(path, ns=(seconds, seconds))
     os.symlink(tmp_path / "nothing", tmp_path / "a_1" / "gone")
