@@ -106,6 +106,13 @@ def test_the_server_itself_loads_no_keras():
     assert printed.stdout.strip() == "[]"
 
 
+def test_what_only_predicts_loads_no_keras():
+    modules = "team_code, ecg.api, ecg.models.bundle, ecg.commands.predict, ecg.commands.sample, ecg.commands.agreement"
+    code = f"import {modules}, sys; print([m for m in ('keras', 'tensorflow', 'jax') if m in sys.modules])"
+    printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert printed.stdout.strip() == "[]"
+
+
 def test_team_code_and_the_package_import_none_of_the_scripts(trees):
     packages = {name.split(".")[0] for name in imported_names(ast.parse((ROOT / "team_code.py").read_text()))}
     for tree in trees.values():

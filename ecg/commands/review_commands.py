@@ -60,7 +60,6 @@ def add_sample_command(commands: Commands) -> None:
     options.add_sources(parser)
 
     def run(arguments: argparse.Namespace) -> None:
-        start_keras()
         from ecg.commands.sample import ErrorSample, write_sample
         from ecg.data.headers import RecordError
 
@@ -93,8 +92,6 @@ def add_agreement_command(commands: Commands) -> None:
     add_numbers(parser, seed="seed of the bootstrap resamples (default: 0)")
 
     def run(arguments: argparse.Namespace) -> None:
-        if arguments.model:
-            start_keras()
         from ecg.commands.agreement import AgreementSources, agreement
         from ecg.data.headers import RecordError
         from ecg.data.labels import load_own_classes
