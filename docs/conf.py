@@ -63,6 +63,12 @@ def escape_markup(app, kind, name, item, options, lines: list[str]) -> None:
         lines[number] = "".join(re.sub(r"(?<!\\)[*|]", r"\\\g<0>", part) if "`" not in part else part for part in parts)
 
 
+def skip_request_methods(app, kind, name, item, skip, options) -> bool | None:
+    """Exclude the methods that scikit-learn adds to an estimator for other arguments of `fit`."""
+    return True if re.fullmatch(r"set_\w+_request", name) else None
+
+
 def setup(app) -> None:
     """Have Sphinx escape docstrings before it parses their sections."""
+    app.connect("autodoc-skip-member", skip_request_methods)
     app.connect("autodoc-process-docstring", escape_markup, priority=400)
