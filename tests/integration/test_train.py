@@ -476,7 +476,7 @@ def test_a_finished_training_is_not_replaced_by_that_of_other_data_or_settings(
     ):
         train(synthetic_recordings, model, replace(settings, lead_sets=(2,)))
     with monkeypatch.context() as patch, pytest.raises(TrainingError, match="holds a training of model_format"):
-        patch.setattr("ecg.commands.train.FORMAT", 0)
+        patch.setattr("ecg.systems.training_manifest.FORMAT", 0)
         train(synthetic_recordings, model, settings)
     (model / "training.json").unlink()
     with pytest.raises(TrainingError, match="holds 12_leads.json of an unknown training; give an empty"):
