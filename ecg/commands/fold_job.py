@@ -15,7 +15,7 @@ from ecg.data.headers import RecordError
 from ecg.data.resampling import Preprocessing
 from ecg.data.store import Store, add_corrections, open_store, store_folder
 from ecg.data.wave_peaks import intersect_stores, load_all_wave_peaks
-from ecg.runtime.cache import DAMAGED, ResultCache, find_last_change, folder_name
+from ecg.runtime.cache import DAMAGED, ResultCache
 from ecg.runtime.console import describe_error, prefix_log, quiet_log
 from ecg.runtime.executors import Executor, LocalExecutor, StartedTask
 from ecg.runtime.keras_startup import start_keras
@@ -26,6 +26,7 @@ from ecg.systems.method import train_system
 from ecg.systems.plan import stage_keys
 from ecg.systems.recipes import Settings
 from ecg.systems.stage_runner import Peaks, StageRunner, Stores
+from ecg.systems.stage_tasks import find_progress
 from ecg.training.trainer import translate_out_of_memory
 
 PREDICTIONS = "predictions"  # name of a system's result for a fold in its cache
@@ -122,8 +123,7 @@ def start_fold_job(job: FoldJob, executor: Executor) -> StartedTask[None]:
         executor: Runs it.
     """
     packed = SharedArrays(job.stages / INPUTS).pack(job)
-    patterns = [f"{folder_name(key)}_*" for key in stage_keys(job.system)]
-    progress = partial(find_last_change, job.networks, patterns)
+    progress = partial(find_progress, job.networks, stage_keys(job.system))
     return executor.start(run_packed_job, packed, executor.is_local, prepare=start_keras, progress=progress)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ecg.runtime.cache import find_last_change, folder_name
@@ -50,7 +51,7 @@ def train_by_tasks(runner: "StageRunner", stages: Sequence[Stage]) -> None:
         store = replace(runner.stores[preparation], excluded=(), repaired=(), unknown_codes=())
         alone = replace(runner, stores={preparation: store}, folder=folder, budget=budget, executor=ONE_PROCESS,
                         initial_networks=(), epochs=[], ends={}, seconds={})  # fmt: skip
-        progress = partial(find_last_change, folder, [f"{folder_name(key)}_*" for key in stage.keys])
+        progress = partial(find_progress, folder, stage.keys)
         return executor.start(run_stage, arrays.pack((alone, stage)), prepare=start_keras, progress=progress)
 
     LOGGER.info(f"{pluralise(len(stages), 'network')} to train, {executor.n_slots:,} at the same time")
@@ -63,6 +64,16 @@ def train_by_tasks(runner: "StageRunner", stages: Sequence[Stage]) -> None:
                     raise TrainingError(f"{stage.title}: {describe_error(error)}") from None
     finally:
         shutil.rmtree(arrays.folder, ignore_errors=True)
+
+
+def find_progress(folder: Path, keys: Sequence[str]) -> int:
+    """Return how far stages are by what they have saved, as `Executor.start` takes it.
+
+    Args:
+        folder: Folder of their caches (`StageRunner.cache_of`).
+        keys: Keys of the stages.
+    """
+    return find_last_change(folder, [f"{folder_name(key)}_*" for key in keys])
 
 
 def run_stage(packed: bytes) -> None:
