@@ -66,7 +66,7 @@ def write_ptb_xl(folder, numbers=None, seconds=10, seed=0):
 
 
 def write_statements(folder):
-    """The table of the statements, of which diagnostic ones have a superclass."""
+    """The table of the statements; diagnostic ones have a superclass."""
     lines = [",description,diagnostic,form,rhythm,diagnostic_class"]
     for name, meaning in load_meanings().items():
         if not name.startswith("axis "):

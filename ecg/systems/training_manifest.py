@@ -26,7 +26,7 @@ NOT_IN_FINGERPRINT = ("hours", "keep_stages")  # settings that may differ when a
 def describe_training(settings: Settings) -> dict[str, Any]:
     """Return what the manifest of a training says of its settings.
 
-    Models to start from are told apart by their weights, not by their folder.
+    The weights identify the models to start from, not their folder.
 
     Args:
         settings: Settings of the system.

@@ -56,7 +56,7 @@ def test_a_prediction_depends_neither_on_threads_nor_on_other_lengths(name):
 
 @pytest.mark.parametrize("given", ["1", "2"])
 def test_a_process_that_predicts_has_one_thread_for_a_network_and_as_many_networks_as_it_may(given):
-    """A worker process is told how many threads it may use. The second call changes nothing."""
+    """The environment of a worker process limits its threads. The second call changes nothing."""
     code = """
 from ecg.models.numpy_network import Threads, use_one_thread_per_network
 from threadpoolctl import threadpool_info
